@@ -1,0 +1,2 @@
+//! The `mcp-bridge` program.
+fn main() {}
