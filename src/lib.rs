@@ -2,3 +2,7 @@
 //! system's OpenSSL. `docs/architecture.md` is the map of this crate.
 
 pub mod config;
+pub mod crypto;
+pub mod framing;
+pub mod jsonrpc;
+pub mod mcp;

@@ -1,0 +1,4 @@
+//! How messages are cut out of byte streams: lines on pipes, events on HTTP.
+
+pub mod lines;
+pub mod sse;

@@ -1,0 +1,205 @@
+//! Server-sent events, both ways.
+//!
+//! Source: the HTML standard, section "Server-sent events" (parsing and interpreting an event stream).
+
+use bytes::{BufMut, Bytes, BytesMut};
+use thiserror::Error;
+
+/// A comment that keeps a connection alive and means nothing.
+pub const KEEP_ALIVE: Bytes = Bytes::from_static(b": keep-alive\n\n");
+
+/// Writes one event whose data is `line`, which holds no line break.
+pub fn encode(line: &[u8]) -> Bytes {
+    const BEFORE: &[u8] = b"event: message\ndata: ";
+    const AFTER: &[u8] = b"\n\n";
+    let mut out = BytesMut::with_capacity(BEFORE.len() + line.len() + AFTER.len());
+    out.put_slice(BEFORE);
+    out.put_slice(line);
+    out.put_slice(AFTER);
+    out.freeze()
+}
+
+/// One event as received.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// The `event` field; empty when there was none, which means `message`.
+    pub name: String,
+    /// The `data` fields, joined by newlines.
+    pub data: Bytes,
+}
+
+/// An event was larger than the decoder's bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("an event of more than {max} bytes")]
+pub struct TooLarge {
+    /// The bound, in bytes.
+    pub max: usize,
+}
+
+/// Cuts a byte stream into events.
+#[derive(Debug)]
+pub struct Decoder {
+    line: BytesMut,
+    /// The last byte was `\r`, so that a `\n` now belongs to the same line end.
+    after_cr: bool,
+    first_line: bool,
+    name: String,
+    data: BytesMut,
+    has_data: bool,
+    max: usize,
+    /// `id` of the newest event, to resume with.
+    last_event_id: Option<String>,
+    /// `retry`, in milliseconds.
+    retry: Option<u64>,
+}
+
+impl Decoder {
+    /// A decoder that takes events of at most `max` bytes.
+    pub fn new(max: usize) -> Self {
+        Self {
+            line: BytesMut::new(),
+            after_cr: false,
+            first_line: true,
+            name: String::new(),
+            data: BytesMut::new(),
+            has_data: false,
+            max,
+            last_event_id: None,
+            retry: None,
+        }
+    }
+
+    /// The newest event id, if the stream named one.
+    pub fn last_event_id(&self) -> Option<&str> {
+        self.last_event_id.as_deref()
+    }
+
+    /// The reconnection time that the stream asked for, in milliseconds.
+    pub fn retry(&self) -> Option<u64> {
+        self.retry
+    }
+
+    /// Takes in `chunk` and appends the events that it completes to `events`.
+    pub fn feed(&mut self, mut chunk: &[u8], events: &mut Vec<Event>) -> Result<(), TooLarge> {
+        while !chunk.is_empty() {
+            if std::mem::take(&mut self.after_cr) && chunk[0] == b'\n' {
+                chunk = &chunk[1..];
+                continue;
+            }
+            let Some(at) = memchr::memchr2(b'\n', b'\r', chunk) else {
+                return self.keep(chunk);
+            };
+            self.keep(&chunk[..at])?;
+            self.after_cr = chunk[at] == b'\r';
+            chunk = &chunk[at + 1..];
+            let line = self.line.split();
+            if let Some(event) = self.end_line(&line) {
+                events.push(event);
+            }
+        }
+        Ok(())
+    }
+
+    fn keep(&mut self, part: &[u8]) -> Result<(), TooLarge> {
+        if self.line.len() + self.data.len() + part.len() > self.max {
+            return Err(TooLarge { max: self.max });
+        }
+        self.line.extend_from_slice(part);
+        Ok(())
+    }
+
+    fn end_line(&mut self, mut line: &[u8]) -> Option<Event> {
+        if std::mem::take(&mut self.first_line) {
+            line = line.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(line);
+        }
+        if line.is_empty() {
+            return self.dispatch();
+        }
+        let (field, value) = match memchr::memchr(b':', line) {
+            Some(at) => (&line[..at], &line[at + 1..]),
+            None => (line, &b""[..]),
+        };
+        self.field(field, value.strip_prefix(b" ").unwrap_or(value));
+        None
+    }
+
+    fn field(&mut self, field: &[u8], value: &[u8]) {
+        match field {
+            b"data" => {
+                if std::mem::replace(&mut self.has_data, true) {
+                    self.data.put_u8(b'\n');
+                }
+                self.data.extend_from_slice(value);
+            }
+            b"event" => self.name = String::from_utf8_lossy(value).into_owned(),
+            b"id" if !value.contains(&0) => {
+                self.last_event_id = Some(String::from_utf8_lossy(value).into_owned());
+            }
+            b"retry" if !value.is_empty() && value.iter().all(u8::is_ascii_digit) => {
+                self.retry = String::from_utf8_lossy(value).parse().ok().or(self.retry);
+            }
+            _ => {}
+        }
+    }
+
+    fn dispatch(&mut self) -> Option<Event> {
+        let name = std::mem::take(&mut self.name);
+        let data = self.data.split().freeze();
+        std::mem::take(&mut self.has_data).then_some(Event { name, data })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decode(parts: &[&[u8]]) -> (Vec<Event>, Decoder) {
+        let mut decoder = Decoder::new(1000);
+        let mut events = Vec::new();
+        for part in parts {
+            decoder.feed(part, &mut events).unwrap();
+        }
+        (events, decoder)
+    }
+
+    fn data(text: &str) -> Event {
+        Event { name: String::new(), data: Bytes::from(text.to_owned()) }
+    }
+
+    #[test]
+    fn what_is_encoded_is_decoded() {
+        let (events, _) = decode(&[&encode(br#"{"a":1}"#)]);
+        assert_eq!(events, [Event { name: "message".into(), data: Bytes::from_static(br#"{"a":1}"#) }]);
+    }
+
+    #[test]
+    fn fields_comments_and_every_line_end_are_understood() {
+        let stream = b"\xEF\xBB\xBFid: 7\r\nretry: 250\rdata: one\ndata:two\r\n\r\n: comment\n\nevent: ping\ndata\n\nid\n\n";
+        let (events, decoder) = decode(&[stream]);
+        assert_eq!(events, [data("one\ntwo"), Event { name: "ping".into(), data: Bytes::new() }]);
+        assert_eq!((decoder.last_event_id(), decoder.retry()), (Some(""), Some(250)));
+    }
+
+    #[test]
+    fn it_does_not_matter_where_the_chunks_fall() {
+        let stream = b"data: one\r\n\r\ndata: two\r\ndata: three\n\n";
+        let whole = decode(&[stream]).0;
+        for at in 0..stream.len() {
+            assert_eq!(decode(&[&stream[..at], &stream[at..]]).0, whole, "cut at {at}");
+        }
+    }
+
+    #[test]
+    fn an_event_without_an_end_is_dropped_and_one_without_data_is_none() {
+        assert_eq!(decode(&[b"data: half"]).0, []);
+        assert_eq!(decode(&[b"id: 1\nevent: x\n\n"]).0, []);
+    }
+
+    #[test]
+    fn an_event_is_bounded() {
+        let mut decoder = Decoder::new(20);
+        let mut events = Vec::new();
+        assert!(decoder.feed(b"data: 0123456789\n", &mut events).is_ok());
+        assert_eq!(decoder.feed(b"data: 0123456789", &mut events), Err(TooLarge { max: 20 }));
+    }
+}
