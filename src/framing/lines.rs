@@ -81,12 +81,12 @@ impl<R: AsyncRead + Unpin> Lines<R> {
             let mut line = self.buffer.split_to(self.searched + at + 1);
             line.truncate(line.len() - 1);
             self.searched = 0;
-            return Some(self.finish(line.freeze()));
+            return Some(self.finish(&line.freeze()));
         }
         if self.ended && (!self.buffer.is_empty() || self.skipped.is_some()) {
             let rest = self.buffer.split().freeze();
             self.searched = 0;
-            return Some(self.finish(rest));
+            return Some(self.finish(&rest));
         }
         self.searched = self.buffer.len();
         if self.skipped.is_some() || self.buffer.len() > self.max {
@@ -102,12 +102,12 @@ impl<R: AsyncRead + Unpin> Lines<R> {
         *length += chunk.len() as u64;
     }
 
-    fn finish(&mut self, line: Bytes) -> Framed {
+    fn finish(&mut self, line: &Bytes) -> Framed {
         if let Some((length, head)) = self.skipped.take() {
             return Framed::TooLong { length: length + line.len() as u64, head };
         }
         if line.len() > self.max {
-            return Framed::TooLong { length: line.len() as u64, head: head_of(&line) };
+            return Framed::TooLong { length: line.len() as u64, head: head_of(line) };
         }
         let end = line.len() - usize::from(line.ends_with(b"\r"));
         Framed::Line(line.slice(..end))

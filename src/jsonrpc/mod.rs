@@ -11,6 +11,7 @@ pub use error::{ErrorObject, code};
 pub use id::RequestId;
 pub use line::Line;
 pub use parse::{Invalid, Payload, parse};
+use serde::Serialize;
 
 /// One request, notification or response.
 #[derive(Debug, Clone)]
@@ -65,4 +66,18 @@ impl Message {
             _ => None,
         }
     }
+}
+
+/// A notification of the bridge's own.
+pub fn notification<P: Serialize>(method: &str, params: &P) -> Line {
+    own(&serde_json::json!({ "jsonrpc": "2.0", "method": method, "params": params }))
+}
+
+/// A request of the bridge's own.
+pub fn request<P: Serialize>(id: &RequestId, method: &str, params: &P) -> Line {
+    own(&serde_json::json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params }))
+}
+
+fn own(value: &serde_json::Value) -> Line {
+    Line::new(value.to_string().into())
 }

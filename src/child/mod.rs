@@ -1,0 +1,53 @@
+//! The MCP server process: how it is found, started, fed, read and ended.
+
+mod command;
+mod process;
+mod stderr;
+mod writer;
+
+use std::io;
+
+use tokio::net::unix::pipe;
+
+pub use self::{
+    command::{ChildCommand, CommandError},
+    process::{Exit, Process},
+    writer::{Reserved, Unwritable, Writer},
+};
+use crate::framing::lines::Lines;
+
+/// Longest message of a child, in bytes. A longer line is passed over.
+pub const MAX_MESSAGE: usize = 64 * 1024 * 1024;
+
+/// A running MCP server with its three pipes.
+#[derive(Debug)]
+pub struct Child {
+    /// Its standard input.
+    pub stdin: Writer,
+    /// Its standard output, line by line.
+    pub stdout: Lines<pipe::Receiver>,
+    /// The process and its group.
+    pub process: Process,
+}
+
+impl ChildCommand {
+    /// Starts the child in a process group of its own. Its standard error goes to the log, line by line, under
+    /// `label`.
+    ///
+    /// Must run inside a Tokio runtime.
+    pub fn spawn(&self, label: &str) -> io::Result<Child> {
+        let mut child = self.command().spawn()?;
+        let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        // From here on a failure drops `process`, which ends what was started.
+        let mut process = Process::new(child)?;
+        let (Some(stdin), Some(stdout), Some(stderr)) = pipes else {
+            return Err(io::Error::other("a pipe to the child is missing"));
+        };
+        process.attend(stderr::drain(pipe::Receiver::from_owned_fd(stderr.into())?, label.to_owned()));
+        Ok(Child {
+            stdin: Writer::new(pipe::Sender::from_owned_fd(stdin.into())?),
+            stdout: Lines::new(pipe::Receiver::from_owned_fd(stdout.into())?, MAX_MESSAGE),
+            process,
+        })
+    }
+}

@@ -1,0 +1,204 @@
+//! The client's requests that wait for an answer.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::{Duration, Instant},
+};
+
+use super::StreamId;
+use crate::jsonrpc::{ErrorObject, RequestId};
+
+/// Most requests of one session in flight.
+const MAX_IN_FLIGHT: usize = 1024;
+
+/// How long an exchange may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Without a message for it (`mcp.request_timeout`); `None` is for ever.
+    pub silence: Option<Duration>,
+    /// In all (`mcp.max_request_time`).
+    pub total: Duration,
+}
+
+/// One request in flight.
+#[derive(Debug)]
+pub(super) struct Exchange {
+    pub(super) id: RequestId,
+    token: Option<RequestId>,
+    /// Where its messages go.
+    pub(super) stream: StreamId,
+    /// Whether the stream can carry anything before the answer.
+    streams: bool,
+    /// Its place in the order of arrival.
+    number: u64,
+    silent_until: Option<Instant>,
+    until: Option<Instant>,
+}
+
+impl Exchange {
+    pub(super) fn new(id: RequestId, token: Option<RequestId>, stream: StreamId, streams: bool) -> Self {
+        Self { id, token, stream, streams, number: 0, silent_until: None, until: None }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.silent_until.into_iter().chain(self.until).min()
+    }
+}
+
+/// All requests in flight of a session.
+#[derive(Debug)]
+pub(super) struct InFlight {
+    limits: Limits,
+    by_id: HashMap<RequestId, Exchange>,
+    /// Progress token → id; of two requests with one token, which no client may send, the newer.
+    by_token: HashMap<RequestId, RequestId>,
+    /// Arrival order → id.
+    order: BTreeMap<u64, RequestId>,
+    /// How many exchanges each stream carries: more than one for a batch.
+    per_stream: HashMap<StreamId, usize>,
+    begun: u64,
+    /// Nothing is due before; progress moves deadlines on without moving this, so a look may come too early.
+    earliest: Option<Instant>,
+}
+
+impl InFlight {
+    pub(super) fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            by_id: HashMap::new(),
+            by_token: HashMap::new(),
+            order: BTreeMap::new(),
+            per_stream: HashMap::new(),
+            begun: 0,
+            earliest: None,
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.by_id.is_empty()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    pub(super) fn begin(&mut self, mut exchange: Exchange, now: Instant) -> Result<(), ErrorObject> {
+        if self.by_id.contains_key(&exchange.id) {
+            let message = format!("the id {} is that of a request in flight", shown(&exchange.id));
+            return Err(ErrorObject::invalid("duplicate_id", message));
+        }
+        if self.by_id.len() >= MAX_IN_FLIGHT {
+            let message = format!("more than {MAX_IN_FLIGHT} requests of this session are in flight");
+            return Err(ErrorObject::internal("too_many_requests", message));
+        }
+        self.begun += 1;
+        exchange.number = self.begun;
+        exchange.until = now.checked_add(self.limits.total);
+        exchange.silent_until = self.limits.silence.and_then(|d| now.checked_add(d));
+        self.earliest = self.earliest.into_iter().chain(exchange.deadline()).min();
+        self.insert(exchange);
+        Ok(())
+    }
+
+    fn insert(&mut self, exchange: Exchange) {
+        if let Some(token) = &exchange.token {
+            self.by_token.insert(token.clone(), exchange.id.clone());
+        }
+        *self.per_stream.entry(exchange.stream).or_default() += 1;
+        self.order.insert(exchange.number, exchange.id.clone());
+        self.by_id.insert(exchange.id.clone(), exchange);
+    }
+
+    /// Takes an exchange out; true when it was the last of its stream.
+    pub(super) fn finish(&mut self, id: &RequestId) -> Option<(Exchange, bool)> {
+        let exchange = self.by_id.remove(id)?;
+        self.order.remove(&exchange.number);
+        if let Some(token) = exchange.token.as_ref().filter(|token| self.by_token.get(token) == Some(id)) {
+            self.by_token.remove(token);
+        }
+        let left = self.per_stream.get_mut(&exchange.stream).map_or(0, |n| {
+            *n -= 1;
+            *n
+        });
+        if left == 0 {
+            self.per_stream.remove(&exchange.stream);
+        }
+        Some((exchange, left == 0))
+    }
+
+    /// Takes all out, oldest first.
+    pub(super) fn drain(&mut self) -> impl Iterator<Item = (Exchange, bool)> + use<> {
+        let ids: Vec<_> = self.order.values().cloned().collect();
+        let all: Vec<_> = ids.iter().filter_map(|id| self.finish(id)).collect();
+        all.into_iter()
+    }
+
+    /// The stream of the exchange whose progress token this is, if it can carry the message.
+    pub(super) fn progressed(&mut self, token: &RequestId, now: Instant) -> Option<StreamId> {
+        let exchange = self.by_id.get_mut(self.by_token.get(token)?)?;
+        exchange.silent_until = self.limits.silence.and_then(|d| now.checked_add(d));
+        exchange.streams.then_some(exchange.stream)
+    }
+
+    /// A message went out on `stream`: its exchanges are not silent.
+    pub(super) fn touch(&mut self, stream: StreamId, now: Instant) {
+        if !self.carries(stream) {
+            return;
+        }
+        let silent_until = self.limits.silence.and_then(|d| now.checked_add(d));
+        self.by_id.values_mut().filter(|e| e.stream == stream).for_each(|e| e.silent_until = silent_until);
+    }
+
+    pub(super) fn carries(&self, stream: StreamId) -> bool {
+        self.per_stream.contains_key(&stream)
+    }
+
+    /// The stream of the only exchange in flight.
+    pub(super) fn only(&self) -> Option<StreamId> {
+        let exchange = self.by_id.values().next().filter(|_| self.by_id.len() == 1)?;
+        exchange.streams.then_some(exchange.stream)
+    }
+
+    /// The stream of the newest exchange that can carry a message.
+    pub(super) fn newest(&self) -> Option<StreamId> {
+        let newest_first = self.order.values().rev().filter_map(|id| self.by_id.get(id));
+        newest_first.filter(|e| e.streams).map(|e| e.stream).next()
+    }
+
+    pub(super) fn stream_closed(&mut self, stream: StreamId) {
+        self.by_id.values_mut().filter(|e| e.stream == stream).for_each(|e| e.streams = false);
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        if self.by_id.is_empty() { None } else { self.earliest }
+    }
+
+    /// Takes out what is due, with the time that it was given.
+    pub(super) fn expire(&mut self, now: Instant) -> Vec<(Exchange, Duration, bool)> {
+        let due: Vec<_> = self
+            .by_id
+            .values()
+            .filter(|e| e.deadline().is_some_and(|d| d <= now))
+            .map(|e| e.id.clone())
+            .collect();
+        let out = due.iter().filter_map(|id| {
+            let (exchange, last) = self.finish(id)?;
+            let in_all = exchange.until.is_some_and(|until| until <= now);
+            let after = self.limits.silence.filter(|_| !in_all).unwrap_or(self.limits.total);
+            Some((exchange, after, last))
+        });
+        let out = out.collect();
+        self.earliest = self.by_id.values().filter_map(Exchange::deadline).min();
+        out
+    }
+}
+
+/// An id for a message to people: short, whatever its length.
+fn shown(id: &RequestId) -> String {
+    const MAX_SHOWN: usize = 64;
+    let text = id.to_string();
+    match text.char_indices().nth(MAX_SHOWN) {
+        Some((at, _)) => format!("{}…", &text[..at]),
+        None => text,
+    }
+}

@@ -1,0 +1,329 @@
+//! Routing of messages between one downstream client and one upstream server of a legacy session.
+//!
+//! A plain state machine: messages in, decisions out, no I/O and no clock of its own.
+
+mod held;
+mod in_flight;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
+
+use self::held::Held;
+pub use self::in_flight::Limits;
+use self::in_flight::{Exchange, InFlight};
+use crate::{
+    jsonrpc::{ErrorObject, Kind, Line, Message, RequestId},
+    mcp,
+};
+
+/// Most server-to-client requests that wait for the client's answer.
+const MAX_ASKED: usize = 1024;
+/// Most listening streams; the oldest is closed for a new one.
+const MAX_LISTENERS: usize = 4;
+/// How long a server-to-client request waits for a stream that can carry it.
+const HELD_FOR: Duration = Duration::from_secs(30);
+
+/// A stream to the client: the answer to one POST, or a GET stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct StreamId(pub u64);
+
+/// A message for a stream.
+#[derive(Debug, Clone)]
+pub struct Delivery {
+    /// Where it goes.
+    pub stream: StreamId,
+    /// The message; `None` only ends the stream.
+    pub line: Option<Line>,
+    /// Whether it is a response, which may be sent as plain JSON.
+    pub response: bool,
+    /// Whether the stream ends after it.
+    pub last: bool,
+}
+
+impl Delivery {
+    fn passing(stream: StreamId, line: Line) -> Self {
+        Self { stream, line: Some(line), response: false, last: false }
+    }
+
+    fn end(stream: StreamId) -> Self {
+        Self { stream, line: None, response: false, last: true }
+    }
+}
+
+/// What to do with a client's message.
+#[derive(Debug)]
+pub enum Intake {
+    /// Pass it to the server, and deliver what comes with that.
+    Forward(Vec<Delivery>),
+    /// Nobody waits for it; why.
+    Ignore(&'static str),
+}
+
+/// What to do with a server's message.
+#[derive(Debug)]
+pub enum Outcome {
+    /// Put it on a stream.
+    Deliver(Delivery),
+    /// It waits until a stream can carry it. What it drove out is to be answered (requests) or is lost.
+    Held(Vec<Message>),
+    /// Tell the server that its request can't be put to the client.
+    Refuse(Message),
+    /// Nobody waits for it; why.
+    Ignore(&'static str),
+}
+
+/// What became due.
+#[derive(Debug, Default)]
+pub struct Expired {
+    /// For the client.
+    pub deliveries: Vec<Delivery>,
+    /// For the server.
+    pub to_server: Vec<Line>,
+}
+
+/// One legacy session.
+#[derive(Debug)]
+pub struct Session {
+    in_flight: InFlight,
+    /// Server-to-client requests whose answer is awaited, with the stream that carried them.
+    asked: HashMap<RequestId, Option<StreamId>>,
+    /// GET streams, newest last.
+    listeners: Vec<StreamId>,
+    held: Held,
+    initialize: Option<RequestId>,
+    revision: Option<mcp::LegacyRevision>,
+}
+
+impl Session {
+    /// A session with nothing in flight.
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            in_flight: InFlight::new(limits),
+            asked: HashMap::new(),
+            listeners: Vec::new(),
+            held: Held::default(),
+            initialize: None,
+            revision: None,
+        }
+    }
+
+    /// The revision that client and server agreed on, once the server has answered `initialize`.
+    pub fn revision(&self) -> Option<mcp::LegacyRevision> {
+        self.revision
+    }
+
+    /// Whether nothing is in flight and no stream is open.
+    pub fn is_idle(&self) -> bool {
+        self.in_flight.is_empty() && self.listeners.is_empty()
+    }
+
+    /// Requests of the client that wait for an answer.
+    pub fn exchanges(&self) -> usize {
+        self.in_flight.len()
+    }
+
+    /// A client's message came in by a POST whose answer is `stream`; `streams` says whether that may become
+    /// an event stream. An error is the answer to the request.
+    pub fn from_client(
+        &mut self,
+        message: &Message,
+        stream: StreamId,
+        streams: bool,
+        now: Instant,
+    ) -> Result<Intake, ErrorObject> {
+        match &message.kind {
+            Kind::Request { id, method, progress_token } => {
+                let exchange = Exchange::new(id.clone(), progress_token.clone(), stream, streams);
+                self.in_flight.begin(exchange, now)?;
+                if &**method == mcp::INITIALIZE {
+                    self.initialize = Some(id.clone());
+                }
+                Ok(Intake::Forward(self.deliver_held(stream, streams)))
+            }
+            Kind::Notification { method, about } if &**method == mcp::CANCELLED => {
+                Ok(Intake::Forward(self.cancelled(about.as_ref())))
+            }
+            Kind::Notification { .. } => Ok(Intake::Forward(Vec::new())),
+            Kind::Response { id, .. } => Ok(match id.as_ref().and_then(|id| self.asked.remove(id)) {
+                Some(_) => Intake::Forward(Vec::new()),
+                None => Intake::Ignore("it answers no request of the server's"),
+            }),
+        }
+    }
+
+    /// Undoes `from_client` for a request that could not be passed on.
+    pub fn withdraw(&mut self, id: &RequestId) {
+        self.in_flight.finish(id);
+    }
+
+    fn cancelled(&mut self, id: Option<&RequestId>) -> Vec<Delivery> {
+        let Some(id) = id.filter(|id| self.initialize.as_ref() != Some(id)) else { return Vec::new() };
+        match self.in_flight.finish(id) {
+            Some((exchange, true)) => vec![Delivery::end(exchange.stream)],
+            _ => Vec::new(),
+        }
+    }
+
+    /// What was held goes out on a new exchange's stream, unless a listening stream could have taken it.
+    fn deliver_held(&mut self, stream: StreamId, streams: bool) -> Vec<Delivery> {
+        if !streams || !self.listeners.is_empty() {
+            return Vec::new();
+        }
+        self.release(stream)
+    }
+
+    fn release(&mut self, stream: StreamId) -> Vec<Delivery> {
+        let messages = self.held.take();
+        for message in &messages {
+            self.note_asked(message, stream);
+        }
+        messages.into_iter().map(|m| Delivery::passing(stream, m.line)).collect()
+    }
+
+    fn note_asked(&mut self, message: &Message, stream: StreamId) {
+        if let Some(id) = message.request_id() {
+            self.asked.insert(id.clone(), Some(stream));
+        }
+    }
+
+    /// A GET stream opened. What was held goes out on it; the oldest stream may end for it.
+    pub fn open_listener(&mut self, stream: StreamId) -> Vec<Delivery> {
+        let mut out = Vec::new();
+        if self.listeners.len() >= MAX_LISTENERS {
+            out.push(Delivery::end(self.listeners.remove(0)));
+        }
+        self.listeners.push(stream);
+        out.extend(self.release(stream));
+        out
+    }
+
+    /// The client has left a stream. Its exchanges go on: a legacy client's disconnect never cancels.
+    pub fn stream_closed(&mut self, stream: StreamId) {
+        self.listeners.retain(|s| *s != stream);
+        self.in_flight.stream_closed(stream);
+    }
+
+    /// The server sent a message.
+    pub fn from_server(&mut self, message: Message, now: Instant) -> Outcome {
+        match &message.kind {
+            Kind::Response { id, .. } => self.answered(id.clone(), message.line),
+            Kind::Request { id, progress_token, .. } => {
+                if self.asked.len() + self.held.len() >= MAX_ASKED {
+                    let error =
+                        ErrorObject::internal("too_many_requests", "too many requests wait for the client");
+                    return Outcome::Refuse(error.response(Some(id)));
+                }
+                let _ = progress_token; // the client's progress on it comes by POST and needs no routing
+                let route = self.unattributed(false);
+                self.pass(message, route, now)
+            }
+            Kind::Notification { method, about } => {
+                let route = match (&**method, about) {
+                    (mcp::PROGRESS, Some(token)) => self.in_flight.progressed(token, now),
+                    (mcp::CANCELLED, Some(id)) => self.withdrawn(id),
+                    _ => None,
+                };
+                let route = route.or_else(|| self.unattributed(mcp::is_about_the_server(method)));
+                self.pass(message, route, now)
+            }
+        }
+    }
+
+    fn answered(&mut self, id: Option<RequestId>, line: Line) -> Outcome {
+        let Some(id) = id else { return Outcome::Ignore("an error without an id") };
+        let Some((exchange, last)) = self.in_flight.finish(&id) else {
+            return Outcome::Ignore(
+                "it answers no request in flight (cancelled, timed out, answered before or never asked)",
+            );
+        };
+        if self.initialize.as_ref() == Some(&id) && self.revision.is_none() {
+            self.revision = negotiated(&line);
+        }
+        Outcome::Deliver(Delivery { stream: exchange.stream, line: Some(line), response: true, last })
+    }
+
+    /// The server takes back a request of its own: the word goes where the request went.
+    fn withdrawn(&mut self, id: &RequestId) -> Option<StreamId> {
+        self.held.forget(id);
+        let stream = self.asked.remove(id)??;
+        (self.listeners.contains(&stream) || self.in_flight.carries(stream)).then_some(stream)
+    }
+
+    /// Where a message goes that names no exchange: the only one in flight, else the newest GET stream, else
+    /// the newest exchange.
+    fn unattributed(&self, about_the_server: bool) -> Option<StreamId> {
+        let only = if about_the_server { None } else { self.in_flight.only() };
+        only.or(self.listeners.last().copied()).or_else(|| self.in_flight.newest())
+    }
+
+    fn pass(&mut self, message: Message, route: Option<StreamId>, now: Instant) -> Outcome {
+        let Some(stream) = route else {
+            return Outcome::Held(self.held.push(message, now + HELD_FOR));
+        };
+        self.note_asked(&message, stream);
+        self.in_flight.touch(stream, now);
+        Outcome::Deliver(Delivery::passing(stream, message.line))
+    }
+
+    /// The server is gone: each request in flight is answered with `error`, and each stream ends.
+    pub fn server_ended(&mut self, error: &ErrorObject) -> Vec<Delivery> {
+        let mut out: Vec<_> =
+            self.in_flight.drain().map(|(exchange, last)| failed(&exchange, error, last)).collect();
+        out.extend(self.listeners.drain(..).map(Delivery::end));
+        out
+    }
+
+    /// When something next may become due.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.in_flight.next_deadline().into_iter().chain(self.held.next_deadline()).min()
+    }
+
+    /// Ends what has waited too long.
+    pub fn expire(&mut self, now: Instant) -> Expired {
+        let mut out = Expired::default();
+        for (exchange, after, last) in self.in_flight.expire(now) {
+            let message = format!("the MCP server did not answer within {after:?}");
+            out.deliveries.push(failed(&exchange, &ErrorObject::internal("timed_out", message), last));
+            if self.initialize.as_ref() != Some(&exchange.id) {
+                out.to_server.push(cancellation(&exchange.id));
+            }
+        }
+        for message in self.held.expire(now) {
+            let error = ErrorObject::internal(
+                "no_stream",
+                "the client has no stream open that could carry the request",
+            );
+            out.to_server.push(error.response(message.request_id()).line);
+        }
+        out
+    }
+}
+
+fn failed(exchange: &Exchange, error: &ErrorObject, last: bool) -> Delivery {
+    let line = error.response(Some(&exchange.id)).line;
+    Delivery { stream: exchange.stream, line: Some(line), response: true, last }
+}
+
+fn cancellation(id: &RequestId) -> Line {
+    use crate::jsonrpc::notification;
+    notification(mcp::CANCELLED, &serde_json::json!({ "requestId": id, "reason": "timed out" }))
+}
+
+/// `result.protocolVersion` of the answer to `initialize`.
+pub fn negotiated(line: &Line) -> Option<mcp::LegacyRevision> {
+    #[derive(serde::Deserialize)]
+    struct Answer {
+        result: InitializeResult,
+    }
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct InitializeResult {
+        protocol_version: String,
+    }
+    let answer: Answer = serde_json::from_str(line.as_str()).ok()?;
+    mcp::LegacyRevision::parse(&answer.result.protocol_version)
+}
