@@ -1,10 +1,16 @@
 //! `mcp-bridge`: joins the two transports of the Model Context Protocol, with every TLS byte through the
 //! system's OpenSSL. `docs/architecture.md` is the map of this crate.
 
+pub mod auth;
 pub mod child;
 pub mod config;
+pub mod connect;
 pub mod crypto;
 pub mod framing;
+pub mod http;
 pub mod jsonrpc;
+pub mod logging;
 pub mod mcp;
+pub mod serve;
 pub mod session;
+pub mod tls;

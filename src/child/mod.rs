@@ -3,7 +3,6 @@
 mod command;
 mod process;
 mod stderr;
-mod writer;
 
 use std::io;
 
@@ -12,9 +11,8 @@ use tokio::net::unix::pipe;
 pub use self::{
     command::{ChildCommand, CommandError},
     process::{Exit, Process},
-    writer::{Reserved, Unwritable, Writer},
 };
-use crate::framing::lines::Lines;
+use crate::framing::{lines::Lines, writer::Writer};
 
 /// Longest message of a child, in bytes. A longer line is passed over.
 pub const MAX_MESSAGE: usize = 64 * 1024 * 1024;

@@ -271,10 +271,19 @@ impl Session {
 
     /// The server is gone: each request in flight is answered with `error`, and each stream ends.
     pub fn server_ended(&mut self, error: &ErrorObject) -> Vec<Delivery> {
-        let mut out: Vec<_> =
-            self.in_flight.drain().map(|(exchange, last)| failed(&exchange, error, last)).collect();
-        out.extend(self.listeners.drain(..).map(Delivery::end));
+        let mut out = self.fail_all(error);
+        out.extend(self.end_listeners());
         out
+    }
+
+    /// Answers each request in flight with `error`.
+    pub fn fail_all(&mut self, error: &ErrorObject) -> Vec<Delivery> {
+        self.in_flight.drain().map(|(exchange, last)| failed(&exchange, error, last)).collect()
+    }
+
+    /// Ends each GET stream.
+    pub fn end_listeners(&mut self) -> Vec<Delivery> {
+        self.listeners.drain(..).map(Delivery::end).collect()
     }
 
     /// When something next may become due.

@@ -1,12 +1,11 @@
-//! The child's standard input, behind a bounded queue.
+//! Lines to a reader that may be slow, behind a bounded queue.
 
 use std::{sync::Arc, time::Duration};
 
 use bytes::Buf;
 use thiserror::Error;
 use tokio::{
-    io::AsyncWriteExt,
-    net::unix::pipe,
+    io::{AsyncWrite, AsyncWriteExt},
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
     time::timeout,
 };
@@ -14,25 +13,25 @@ use tokio_util::sync::CancellationToken;
 
 use crate::jsonrpc::Line;
 
-/// Most bytes that wait for a child to read them; one larger message may wait alone.
+/// Most bytes that wait for the reader; one larger message may wait alone.
 const MAX_QUEUED: usize = 16 * 1024 * 1024;
 /// What a message counts besides its text, so that their number is bounded too.
 const OVERHEAD: usize = 256;
 /// How long a message waits for room in the queue.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Why a message can't be given to the child.
+/// Why a message can't be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum Unwritable {
-    /// It does not read what it was given before.
-    #[error("the MCP server has not read its input for {PATIENCE:?}; it may hang")]
+    /// The reader does not take what was written before.
+    #[error("it has not read its input for {PATIENCE:?} and may hang")]
     Deaf,
-    /// Its standard input is closed.
-    #[error("the MCP server has closed its input")]
+    /// The reader has closed its end.
+    #[error("it has closed its input")]
     Closed,
 }
 
-/// Gives lines to a child. Whole lines only: what was queued is written though nobody waits for it any more.
+/// Writes lines to a pipe. Whole lines only: what was queued is written though nobody waits for it any more.
 ///
 /// Its clones share one queue.
 #[derive(Debug, Clone)]
@@ -50,16 +49,17 @@ pub struct Reserved<'a> {
 }
 
 impl Writer {
-    pub(super) fn new(pipe: pipe::Sender) -> Self {
+    /// Takes charge of `pipe`. Must run inside a Tokio runtime.
+    pub fn new(pipe: impl AsyncWrite + Send + Unpin + 'static) -> Self {
         let (queue, lines) = mpsc::unbounded_channel();
         let room = Arc::new(Semaphore::new(MAX_QUEUED));
         let closing = CancellationToken::new();
-        // Ends with the queue, on `close`, or when the child is gone and so the pipe broken.
+        // Ends with the queue, on `close`, or when the reader is gone and so the pipe broken.
         tokio::spawn(write_all(lines, pipe, Arc::clone(&room), closing.clone()));
         Self { queue, room, closing }
     }
 
-    /// Waits for room for `line`, in turn.
+    /// Waits for room for `line`, in turn, for as long as a reader that works would need.
     pub async fn reserve(&self, line: &Line) -> Result<Reserved<'_>, Unwritable> {
         let permit = timeout(PATIENCE, Arc::clone(&self.room).acquire_many_owned(cost(line)));
         match permit.await {
@@ -67,6 +67,12 @@ impl Writer {
             Ok(Err(_)) => Err(Unwritable::Closed),
             Err(_) => Err(Unwritable::Deaf),
         }
+    }
+
+    /// Queues `line` when there is room, however long that takes.
+    pub async fn send(&self, line: Line) -> Result<(), Unwritable> {
+        let permit = Arc::clone(&self.room).acquire_many_owned(cost(&line)).await;
+        Reserved { writer: self, permit: permit.map_err(|_| Unwritable::Closed)? }.send(line)
     }
 
     /// Queues `line` if there is room now.
@@ -78,13 +84,13 @@ impl Writer {
         }
     }
 
-    /// Takes no more lines, and closes the child's standard input when those that wait are written.
+    /// Takes no more lines, and closes the pipe when those that wait are written.
     pub fn close(&self) {
         self.room.close();
         self.closing.cancel();
     }
 
-    /// Waits until the child has closed its standard input.
+    /// Waits until nothing more is written: the reader has closed its end, or all is done after [`Self::close`].
     pub async fn closed(&self) {
         self.queue.closed().await;
     }
@@ -103,7 +109,7 @@ fn cost(line: &Line) -> u32 {
 
 async fn write_all(
     mut lines: mpsc::UnboundedReceiver<(Line, OwnedSemaphorePermit)>,
-    mut pipe: pipe::Sender,
+    mut pipe: impl AsyncWrite + Unpin,
     room: Arc<Semaphore>,
     closing: CancellationToken,
 ) {
@@ -115,8 +121,12 @@ async fn write_all(
         };
         let Some((line, _permit)) = next else { break };
         let mut text = line.bytes().clone().chain(&b"\n"[..]);
-        if let Err(e) = pipe.write_all_buf(&mut text).await {
-            log::debug!("child: standard input: {e}");
+        let written = async {
+            pipe.write_all_buf(&mut text).await?;
+            pipe.flush().await
+        };
+        if let Err(e) = written.await {
+            log::debug!("a line can't be written: {e}");
             break;
         }
     }

@@ -1,0 +1,169 @@
+//! One request of the client's, until its answer.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use hyper::{Response, body::Incoming};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    answer::{self, Answer, Events, Refused},
+    bridge::{Bridge, is_lost},
+    failure::Failure,
+};
+use crate::{
+    jsonrpc::{self, Kind, Message, Payload, RequestId},
+    mcp,
+};
+
+/// How long the server may take to take in that a request is cancelled.
+const CANCEL_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Sends a request and sees that it is answered once: by the server, or with what went wrong. A cancelled one is not.
+pub(super) async fn run(bridge: Arc<Bridge>, message: Message, id: RequestId, cancelled: CancellationToken) {
+    let exchange = Exchange { bridge: &bridge, id: &id, times: Times::new(&bridge) };
+    let failure = tokio::select! {
+        biased;
+        () = cancelled.cancelled() => return,
+        result = exchange.ask(&message) => match result {
+            Ok(()) => return,
+            Err(failure) => failure,
+        },
+    };
+    let timed_out = matches!(failure, Failure::TimedOut(_));
+    bridge.answer(&id, &failure.error()).await;
+    if timed_out && !bridge.session().is_initialize(&id) {
+        exchange.tell_cancelled().await;
+    }
+}
+
+/// The time that an exchange has.
+struct Times {
+    silence: Option<Duration>,
+    total: Duration,
+    began: Instant,
+}
+
+impl Times {
+    fn new(bridge: &Bridge) -> Self {
+        let config = &bridge.remote.config;
+        Self { silence: config.timeout, total: config.max_request_time, began: Instant::now() }
+    }
+
+    /// Runs the next step of an exchange; each may take as long as the server may be silent.
+    async fn limit<T>(&self, step: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+        let left = self.total.saturating_sub(self.began.elapsed());
+        let (allowed, named) = match self.silence {
+            Some(silence) if silence < left => (silence, silence),
+            _ => (left, self.total),
+        };
+        timeout(allowed, step).await.unwrap_or(Err(Failure::TimedOut(named)))
+    }
+}
+
+struct Exchange<'a> {
+    bridge: &'a Arc<Bridge>,
+    id: &'a RequestId,
+    times: Times,
+}
+
+impl Exchange<'_> {
+    async fn ask(&self, message: &Message) -> Result<(), Failure> {
+        let begins = message.method() == Some(mcp::INITIALIZE);
+        let (epoch, headers) = self.bridge.session().headers();
+        let response = self.times.limit(self.bridge.remote.post(&message.line, &headers)).await?;
+        if begins {
+            let id = response.headers().get(mcp::SESSION_ID).cloned();
+            self.bridge.session().named(id);
+        }
+        let answer = Answer::of(response)?;
+        self.bridge.reached.notify_waiters();
+        if !begins && is_lost(&answer, headers.id.is_some()) {
+            // The request that was refused for its session has not run.
+            let (_, headers) = self.times.limit(self.bridge.reopen(epoch)).await?;
+            let response: Response<Incoming> =
+                self.times.limit(self.bridge.remote.post(&message.line, &headers)).await?;
+            return self.take(Answer::of(response)?).await;
+        }
+        self.take(answer).await
+    }
+
+    async fn take(&self, answer: Answer) -> Result<(), Failure> {
+        match answer {
+            Answer::Accepted => Err(Failure::Unusable("it was taken in without an answer (202)".to_owned())),
+            Answer::Json(body) => {
+                for message in self.times.limit(answer::json(body)).await? {
+                    self.deliver(message).await;
+                }
+                if self.bridge.is_waiting(self.id) {
+                    return Err(Failure::Unusable("it answers another request".to_owned()));
+                }
+                Ok(())
+            }
+            Answer::Events(events) => self.stream(events).await,
+            Answer::Refused(refused) => self.refused(refused).await,
+        }
+    }
+
+    async fn stream(&self, mut events: Events) -> Result<(), Failure> {
+        while self.bridge.is_waiting(self.id) {
+            match self.times.limit(events.next()).await? {
+                Some(message) => self.deliver(message).await,
+                None => return Err(Failure::NoAnswer),
+            }
+        }
+        Ok(())
+    }
+
+    async fn deliver(&self, message: Message) {
+        let answers_this =
+            matches!(&message.kind, Kind::Response { id: Some(id), is_error: false } if id == self.id);
+        if answers_this {
+            let mut session = self.bridge.session();
+            if session.is_initialize(self.id) {
+                session.answered(&message.line);
+            }
+        }
+        self.bridge.deliver(message).await;
+    }
+
+    /// An error of the server's with an error status goes to the client under the request's id.
+    async fn refused(&self, refused: Refused) -> Result<(), Failure> {
+        let error = self.times.limit(refused.explain()).await?;
+        match &error.kind {
+            Kind::Response { id: Some(id), .. } if id == self.id => self.bridge.deliver(error).await,
+            _ => self.bridge.deliver(under_id(&error, self.id)?).await,
+        }
+        Ok(())
+    }
+
+    async fn tell_cancelled(&self) {
+        let params = serde_json::json!({ "requestId": self.id, "reason": "timed out" });
+        let line = jsonrpc::notification(mcp::CANCELLED, &params);
+        let (_, headers) = self.bridge.session().headers();
+        if let Ok(Err(e)) = timeout(CANCEL_PATIENCE, self.bridge.remote.post(&line, &headers)).await {
+            log::debug!("a cancellation was not sent: {e}");
+        }
+    }
+}
+
+/// The same error, as the answer to `id`.
+fn under_id(error: &Message, id: &RequestId) -> Result<Message, Failure> {
+    #[derive(Deserialize)]
+    struct Answer<'a> {
+        #[serde(borrow)]
+        error: &'a RawValue,
+    }
+    let unusable = |e: &dyn std::fmt::Display| Failure::Unusable(e.to_string());
+    let answer: Answer = serde_json::from_str(error.line.as_str()).map_err(|e| unusable(&e))?;
+    let text = format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{}}}"#, answer.error);
+    match jsonrpc::parse(text.into()).map_err(|e| unusable(&e))? {
+        Payload::Single(message) => Ok(message),
+        Payload::Batch(_) => Err(unusable(&"a batch")),
+    }
+}

@@ -1,0 +1,107 @@
+//! The GET stream, for what the server has to say by itself.
+
+use std::{sync::Arc, time::Duration};
+
+use hyper::StatusCode;
+use tokio::time::sleep;
+
+use super::{
+    answer::{Answer, Events},
+    bridge::{Bridge, is_lost},
+    failure::Failure,
+    remote::Delays,
+};
+
+/// How long to wait before a stream that ended is opened again, unless the server says otherwise.
+const AGAIN: Duration = Duration::from_secs(1);
+/// The longest that a server may ask to wait.
+const LONGEST: Duration = Duration::from_mins(5);
+
+/// What became of one attempt.
+enum Outcome {
+    /// The stream was open and ended.
+    Ended { last_event_id: Option<String>, retry: Option<Duration> },
+    /// The server offers none.
+    NotOffered,
+    /// The session is another one now.
+    Reopened,
+}
+
+/// Listens to the client's session, and to those that replace it when it is lost, until dropped.
+pub(super) async fn run(bridge: &Arc<Bridge>) {
+    let mut epochs = bridge.epoch.subscribe();
+    let mut delays = Delays::new(bridge.remote.config.retry);
+    let mut resume = None;
+    loop {
+        epochs.mark_unchanged();
+        let attempt = tokio::select! {
+            attempt = listen(bridge, resume.as_deref()) => attempt,
+            _ = epochs.changed() => Ok(Outcome::Reopened),
+        };
+        match attempt {
+            Ok(Outcome::Ended { last_event_id, retry }) => {
+                delays = Delays::new(bridge.remote.config.retry);
+                resume = last_event_id.or(resume);
+                sleep(retry.unwrap_or(AGAIN).min(LONGEST)).await;
+            }
+            Ok(Outcome::Reopened) => resume = None,
+            Ok(Outcome::NotOffered) => {
+                log::debug!("the server offers no stream of its own");
+                if epochs.changed().await.is_err() {
+                    return;
+                }
+                resume = None;
+            }
+            Err(e) => match delays.next() {
+                Some(delay) => {
+                    log::debug!("the server's stream: {e}; trying again in {delay:?}");
+                    sleep(delay).await;
+                }
+                None => {
+                    log::warn!("the server's stream can't be opened: {e}; trying again with the next answer");
+                    bridge.reached.notified().await;
+                    delays = Delays::new(bridge.remote.config.retry);
+                }
+            },
+        }
+    }
+}
+
+async fn listen(bridge: &Arc<Bridge>, resume: Option<&str>) -> Result<Outcome, Failure> {
+    let (epoch, headers) = bridge.session().headers();
+    let answer = Answer::of(bridge.remote.get(&headers, resume).await?)?;
+    if is_lost(&answer, headers.id.is_some()) {
+        bridge.reopen(epoch).await?;
+        return Ok(Outcome::Reopened);
+    }
+    match answer {
+        Answer::Events(events) => receive(bridge, events).await,
+        Answer::Refused(refused) if refused.status == StatusCode::METHOD_NOT_ALLOWED => {
+            Ok(Outcome::NotOffered)
+        }
+        Answer::Refused(refused) => {
+            let status = refused.status;
+            if status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS {
+                return Ok(Outcome::NotOffered);
+            }
+            Err(Failure::Status(format!("HTTP status {status}")))
+        }
+        Answer::Accepted | Answer::Json(_) => Ok(Outcome::NotOffered),
+    }
+}
+
+async fn receive(bridge: &Arc<Bridge>, mut events: Events) -> Result<Outcome, Failure> {
+    loop {
+        match events.next().await {
+            Ok(Some(message)) => bridge.deliver(message).await,
+            Err(e @ Failure::Unusable(_)) => return Err(e),
+            ended => {
+                if let Err(e) = ended {
+                    log::debug!("the server's stream broke: {e}");
+                }
+                let last_event_id = events.last_event_id().map(str::to_owned);
+                return Ok(Outcome::Ended { last_event_id, retry: events.retry() });
+            }
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! `mcp-bridge connect`: a stdio MCP client reaches a remote server.
+
+mod answer;
+mod bridge;
+mod exchange;
+mod failure;
+mod listen;
+mod remote;
+mod reopen;
+mod session;
+mod token;
+
+use std::{sync::Arc, time::Duration};
+
+use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use self::{bridge::Bridge, remote::Remote};
+use crate::{
+    config,
+    framing::{lines::Lines, writer::Writer},
+    http::{self, BadProxy},
+    tls::{self, TlsError},
+};
+
+/// Longest message in either direction, in bytes.
+const MAX_MESSAGE: usize = 64 * 1024 * 1024;
+/// How long the answers in flight are waited for when the client has no more to say.
+const LAST_ANSWERS: Duration = Duration::from_secs(5);
+/// How long taking leave of the server may take.
+const LEAVE: Duration = Duration::from_secs(2);
+
+/// Why `connect` can't begin.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// TLS.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The proxy.
+    #[error(transparent)]
+    Proxy(#[from] BadProxy),
+    /// The token's file.
+    #[error("auth.bearer.token_file: {0}")]
+    Token(String),
+}
+
+/// A client that is loaded and only has to run. Nothing is connected before the first message.
+#[derive(Debug)]
+pub struct Client {
+    remote: Remote,
+    /// The TLS side; `None` for an `http` URL.
+    pub tls: Option<tls::Connector>,
+}
+
+impl Client {
+    /// Loads and resolves everything that the configuration names.
+    pub fn load(config: &config::Connect) -> Result<Self, StartError> {
+        let host = config.url.host().unwrap_or_default();
+        let https = config.url.scheme_str() == Some("https");
+        let tls = https.then(|| tls::Connector::load(&config.tls, host)).transpose()?;
+        let connector = http::Connector::new(config, tls.clone())?;
+        Ok(Self { remote: Remote::new(config.clone(), connector)?, tls })
+    }
+
+    /// Takes messages from `stdin` and writes messages, and nothing else, to `stdout`: until `stdin` ends and its
+    /// answers have come, `stdout` is closed, or `stop` is ready.
+    pub async fn run<R, W>(self, stdin: R, stdout: W, stop: impl Future<Output = ()>)
+    where
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Send + Unpin + 'static,
+    {
+        let bridge = Bridge::new(self.remote, Writer::new(stdout));
+        let ended = tokio::select! {
+            () = bridge.read(Lines::new(stdin, MAX_MESSAGE)) => true,
+            () = bridge.stdout_closed() => false,
+            () = stop => false,
+        };
+        if ended {
+            bridge.last_answers(LAST_ANSWERS).await;
+        }
+        Arc::clone(&bridge).leave(LEAVE).await;
+    }
+}

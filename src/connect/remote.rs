@@ -1,0 +1,205 @@
+//! HTTP requests to the remote server.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::{
+    HeaderMap, Method, Request, Response, StatusCode,
+    body::Incoming,
+    header::{self, HeaderValue},
+};
+use hyper_util::{
+    client::legacy::{Client, Error},
+    rt::{TokioExecutor, TokioTimer},
+};
+use tokio::time::sleep;
+
+use super::{StartError, failure::Failure, session::Headers, token::Token};
+use crate::{
+    config::{self, Retry},
+    http::{ConnectError, Connector, causes},
+    jsonrpc::Line,
+    mcp,
+};
+
+/// How long a connection is kept for the next request: less than servers and firewalls keep theirs.
+const KEEP: Duration = Duration::from_secs(30);
+
+const BOTH: HeaderValue = HeaderValue::from_static("application/json, text/event-stream");
+const EVENTS: HeaderValue = HeaderValue::from_static("text/event-stream");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const USER_AGENT: HeaderValue = HeaderValue::from_static(concat!("mcp-bridge/", env!("CARGO_PKG_VERSION")));
+
+/// The remote server.
+#[derive(Debug)]
+pub(super) struct Remote {
+    client: Client<Connector, Full<Bytes>>,
+    pub(super) config: config::Connect,
+    /// What each request carries.
+    fixed: HeaderMap,
+    token: Token,
+}
+
+impl Remote {
+    pub(super) fn new(config: config::Connect, connector: Connector) -> Result<Self, StartError> {
+        let client = Client::builder(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(KEEP)
+            .build(connector);
+        let mut fixed = HeaderMap::from_iter([(header::USER_AGENT, USER_AGENT)]);
+        for (name, value) in &config.headers {
+            // The configuration has checked that the value can stand in a header.
+            if let Ok(mut value) = HeaderValue::from_str(value.expose()) {
+                value.set_sensitive(true);
+                fixed.append(name, value);
+            }
+        }
+        let token = Token::load(config.auth.clone())?;
+        Ok(Self { client, config, fixed, token })
+    }
+
+    /// Sends a message.
+    pub(super) async fn post(&self, line: &Line, session: &Headers) -> Result<Response<Incoming>, Failure> {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::ACCEPT, BOTH);
+        headers.insert(header::CONTENT_TYPE, JSON);
+        self.send(&Method::POST, headers, session, line.bytes().clone()).await
+    }
+
+    /// Opens a stream for what the server has to say by itself.
+    pub(super) async fn get(
+        &self,
+        session: &Headers,
+        last_event_id: Option<&str>,
+    ) -> Result<Response<Incoming>, Failure> {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::ACCEPT, EVENTS);
+        if let Some(id) = last_event_id.and_then(|id| HeaderValue::from_str(id).ok()) {
+            headers.insert(mcp::LAST_EVENT_ID, id);
+        }
+        self.send(&Method::GET, headers, session, Bytes::new()).await
+    }
+
+    /// Ends a session.
+    pub(super) async fn delete(&self, session: &Headers) -> Result<Response<Incoming>, Failure> {
+        self.send(&Method::DELETE, HeaderMap::new(), session, Bytes::new()).await
+    }
+
+    async fn send(
+        &self,
+        method: &Method,
+        mut headers: HeaderMap,
+        session: &Headers,
+        body: Bytes,
+    ) -> Result<Response<Incoming>, Failure> {
+        headers.extend(self.fixed.clone());
+        session.id.iter().for_each(|id| drop(headers.insert(mcp::SESSION_ID, id.clone())));
+        session.version.iter().for_each(|v| drop(headers.insert(mcp::PROTOCOL_VERSION, v.clone())));
+        let token = self.token.header();
+        token.iter().for_each(|token| drop(headers.insert(header::AUTHORIZATION, token.clone())));
+        let response = self.connect_and_send(method, &headers, &body).await?;
+        if response.status() != StatusCode::UNAUTHORIZED {
+            return Ok(response);
+        }
+        // A request that was refused for its token has not run.
+        let Some(renewed) = self.token.renewed(token.as_ref()) else { return Ok(response) };
+        headers.insert(header::AUTHORIZATION, renewed);
+        self.connect_and_send(method, &headers, &body).await
+    }
+
+    /// Tries again for as long as no connection comes about, and never once bytes may have been sent.
+    async fn connect_and_send(
+        &self,
+        method: &Method,
+        headers: &HeaderMap,
+        body: &Bytes,
+    ) -> Result<Response<Incoming>, Failure> {
+        let mut delays = Delays::new(self.config.retry);
+        loop {
+            let mut request = Request::new(Full::new(body.clone()));
+            *request.method_mut() = method.clone();
+            *request.uri_mut() = self.config.url.clone();
+            *request.headers_mut() = headers.clone();
+            let error = match self.client.request(request).await {
+                Ok(response) => return Ok(response),
+                Err(error) => error,
+            };
+            let Some(refused) = not_connected(&error) else {
+                return Err(Failure::Broken(causes(&error)));
+            };
+            match delays.next().filter(|_| refused.is_passing()) {
+                Some(delay) => {
+                    log::warn!("{refused}; trying again in {delay:?}");
+                    sleep(delay).await;
+                }
+                None => return Err(Failure::NotSent(causes(refused))),
+            }
+        }
+    }
+}
+
+/// The reason, when no connection came about.
+fn not_connected(error: &Error) -> Option<&ConnectError> {
+    if !error.is_connect() {
+        return None;
+    }
+    let mut cause = std::error::Error::source(error);
+    while let Some(e) = cause {
+        if let Some(found) = e.downcast_ref() {
+            return Some(found);
+        }
+        cause = e.source();
+    }
+    None
+}
+
+/// The waits between attempts, as `client.retry` says.
+#[derive(Debug)]
+pub(super) struct Delays {
+    retry: Retry,
+    made: u32,
+    next: Duration,
+}
+
+impl Delays {
+    pub(super) fn new(retry: Retry) -> Self {
+        Self { retry, made: 0, next: retry.initial_delay }
+    }
+}
+
+impl Iterator for Delays {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        if !self.retry.enabled || self.made >= self.retry.max_retries {
+            return None;
+        }
+        self.made += 1;
+        let delay = self.next.min(self.retry.max_delay);
+        let grown = delay.as_secs_f64() * self.retry.multiplier;
+        self.next =
+            Duration::try_from_secs_f64(grown).unwrap_or(self.retry.max_delay).min(self.retry.max_delay);
+        Some(delay)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn delays_grow_to_their_bound_and_end() {
+        let ms = Duration::from_millis;
+        let retry = Retry {
+            enabled: true,
+            max_retries: 4,
+            initial_delay: ms(200),
+            max_delay: ms(700),
+            multiplier: 2.0,
+        };
+        assert_eq!(Delays::new(retry).collect::<Vec<_>>(), [ms(200), ms(400), ms(700), ms(700)]);
+        assert_eq!(Delays::new(Retry { enabled: false, ..retry }).next(), None);
+    }
+}

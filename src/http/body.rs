@@ -1,0 +1,107 @@
+//! Bodies of answers and requests.
+
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::{Frame, Incoming, SizeHint};
+use thiserror::Error;
+use tokio::time::timeout;
+
+use super::watched::InFlight;
+
+/// Where a streamed body's pieces come from.
+pub trait EventSource: Send {
+    /// The next piece; `None` ends the body.
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>>;
+}
+
+/// The body of an answer.
+pub struct Body {
+    content: Content,
+    /// Tells the connection that a request is in flight until the body has gone.
+    in_flight: Option<InFlight>,
+}
+
+enum Content {
+    Whole(Option<Bytes>),
+    Stream(Box<dyn EventSource>),
+}
+
+impl Body {
+    /// A body that is there already.
+    pub fn whole(bytes: impl Into<Bytes>) -> Self {
+        Self { content: Content::Whole(Some(bytes.into()).filter(|b| !b.is_empty())), in_flight: None }
+    }
+
+    /// A body that comes piece by piece.
+    pub fn stream(source: impl EventSource + 'static) -> Self {
+        Self { content: Content::Stream(Box::new(source)), in_flight: None }
+    }
+
+    pub(super) fn hold(mut self, in_flight: InFlight) -> Self {
+        self.in_flight = Some(in_flight);
+        self
+    }
+}
+
+impl hyper::body::Body for Body {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let next = match &mut self.content {
+            Content::Whole(bytes) => Poll::Ready(bytes.take()),
+            Content::Stream(source) => source.poll_next(cx),
+        };
+        next.map(|piece| piece.map(|bytes| Ok(Frame::data(bytes))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self.content, Content::Whole(None))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.content {
+            Content::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
+            Content::Stream(_) => SizeHint::default(),
+        }
+    }
+}
+
+/// Why a request's body was not taken in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum BodyError {
+    /// More than the limit; read no further.
+    #[error("the body is larger than {0} bytes (server.max_body_size)")]
+    TooLarge(usize),
+    /// It did not come in time.
+    #[error("the body did not arrive within {0:?} (server.read_timeout)")]
+    TooSlow(Duration),
+    /// The connection broke.
+    #[error("the body ended early")]
+    Broken,
+}
+
+/// Reads a whole body of at most `max` bytes within `patience`.
+pub async fn collect(body: Incoming, max: usize, patience: Duration) -> Result<Bytes, BodyError> {
+    use hyper::body::Body as _;
+    // What is announced as too large is not read at all.
+    if body.size_hint().lower() > max as u64 {
+        return Err(BodyError::TooLarge(max));
+    }
+    match timeout(patience, Limited::new(body, max).collect()).await {
+        Err(_) => Err(BodyError::TooSlow(patience)),
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(e)) if e.is::<LengthLimitError>() => Err(BodyError::TooLarge(max)),
+        Ok(Err(_)) => Err(BodyError::Broken),
+    }
+}

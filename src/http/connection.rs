@@ -1,0 +1,254 @@
+//! One connection, from its first byte to its last.
+
+use std::{convert::Infallible, fmt, net::SocketAddr, sync::Arc, time::Duration};
+
+use hyper::{
+    Request, Response,
+    body::Incoming,
+    rt::{Read, Write},
+    server::conn::{http1, http2},
+    service::service_fn,
+};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt},
+    net::TcpStream,
+    time::{Instant, timeout, timeout_at},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    accept::{Door, Limits},
+    body::Body,
+    connector::causes,
+    listener::Accepted,
+    watched::{Activity, Patience, Watched},
+};
+use crate::tls::{self, Alpn, Handshake};
+
+/// hyper's least size of a read buffer, in bytes.
+const LEAST_BUFFER: usize = 8 * 1024;
+/// Most requests at once on one HTTP/2 connection.
+const MAX_CONCURRENT_STREAMS: u32 = 256;
+/// HTTP/2 flow control: how much a client may send ahead on a stream, and on a connection, in bytes.
+const STREAM_WINDOW: u32 = 1024 * 1024;
+const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
+/// How often an HTTP/2 peer is asked whether it is still there, and how long it may take to say so.
+const PING_INTERVAL: Duration = Duration::from_secs(30);
+const PING_PATIENCE: Duration = Duration::from_secs(20);
+/// How long a client that spoke plain HTTP to the TLS port is given to read why that fails.
+const REFUSAL_PATIENCE: Duration = Duration::from_secs(2);
+/// How much is read of what such a client had to say, in bytes.
+const REFUSAL_DRAIN: usize = 64 * 1024;
+
+/// Who is at the other end of a connection.
+#[derive(Debug)]
+pub struct Peer {
+    /// Its address; `None` on a unix socket.
+    pub address: Option<SocketAddr>,
+    /// What TLS negotiated; `None` without TLS.
+    pub handshake: Option<Handshake>,
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.address {
+            Some(address) => write!(f, "{address}"),
+            None => f.write_str("a unix socket"),
+        }
+    }
+}
+
+/// What connections of one listener have in common.
+pub(super) struct Shared<D> {
+    pub(super) door: D,
+    pub(super) tls: Option<tls::Acceptor>,
+    pub(super) limits: Limits,
+    pub(super) stop: CancellationToken,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Version {
+    Http1,
+    Http2,
+}
+
+impl<D: Door> Shared<D> {
+    pub(super) async fn serve(&self, accepted: Accepted) {
+        let limit = if self.tls.is_some() { self.limits.handshake_timeout } else { self.limits.read_timeout };
+        let deadline = Instant::now() + limit;
+        match accepted {
+            Accepted::Tcp(stream, address) => {
+                let peer = Peer { address: Some(address), handshake: None };
+                match timeout_at(deadline, first_bytes(&stream)).await {
+                    Ok(Some(first)) => self.meet(stream, peer, first, deadline).await,
+                    Ok(None) => log::debug!("{peer}: closed before its first byte"),
+                    Err(_) => log::debug!("{peer}: sent nothing for {limit:?}"),
+                }
+            }
+            // A unix socket can't be peeked into; what does not begin as TLS fails as such.
+            Accepted::Unix(stream) => {
+                let first = if self.tls.is_some() { First::Tls } else { First::Http(Version::Http1) };
+                self.meet(stream, Peer { address: None, handshake: None }, first, deadline).await;
+            }
+        }
+    }
+
+    async fn meet<S>(&self, stream: S, mut peer: Peer, first: First, deadline: Instant)
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        match (&self.tls, first) {
+            (None, First::Http(version)) => self.http(stream, peer, version).await,
+            (None, First::Tls) => self.http(stream, peer, Version::Http1).await,
+            (Some(_), First::Http(_)) => {
+                log::info!("{peer}: plain HTTP on the TLS port, refused");
+                refuse_plain_http(stream).await;
+            }
+            (Some(acceptor), First::Tls) => {
+                let limit = self.limits.handshake_timeout;
+                match timeout_at(deadline, acceptor.accept(stream)).await {
+                    Ok(Ok((stream, handshake))) => {
+                        log::debug!("{peer}: TLS handshake: {handshake}");
+                        let version = version_of(&handshake);
+                        peer.handshake = Some(handshake);
+                        self.http(stream, peer, version).await;
+                    }
+                    Ok(Err(e)) if e.closed_before_first_byte() => log::debug!("{peer}: {e}"),
+                    Ok(Err(e)) => log::info!("{peer}: TLS handshake failed: {e}"),
+                    Err(_) => log::info!("{peer}: TLS handshake not finished within {limit:?}"),
+                }
+            }
+        }
+    }
+
+    async fn http<S>(&self, stream: S, peer: Peer, version: Version)
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let activity = Activity::new();
+        let patience = Patience {
+            head: self.limits.read_timeout,
+            idle: self.limits.idle_timeout,
+            bytes_are_heads: version == Version::Http1,
+        };
+        let io = TokioIo::new(Watched::new(stream, Arc::clone(&activity), patience));
+        let peer = Arc::new(peer);
+        let name = peer.to_string();
+        let door = self.door.clone();
+        let handler = move |request: Request<Incoming>| {
+            let (door, peer, in_flight) = (door.clone(), Arc::clone(&peer), activity.begin());
+            async move {
+                let response: Response<Body> = door.handle(request, peer).await;
+                Ok::<_, Infallible>(response.map(|body| body.hold(in_flight)))
+            }
+        };
+        let ended = match version {
+            Version::Http1 => self.http1(io, handler).await,
+            Version::Http2 => self.http2(io, handler).await,
+        };
+        if let Err(e) = ended {
+            log::debug!("{name}: connection ended: {}", causes(&e));
+        }
+    }
+
+    async fn http1<I, H, F>(&self, io: I, handler: H) -> hyper::Result<()>
+    where
+        I: Read + Write + Unpin + Send + 'static,
+        H: Fn(Request<Incoming>) -> F + Send + 'static,
+        F: Future<Output = Result<Response<Body>, Infallible>> + Send + 'static,
+    {
+        let mut builder = http1::Builder::new();
+        builder
+            .half_close(true)
+            .header_read_timeout(None)
+            .max_buf_size(self.limits.max_header_size.max(LEAST_BUFFER));
+        let connection = builder.serve_connection(io, service_fn(handler));
+        tokio::pin!(connection);
+        tokio::select! {
+            ended = connection.as_mut() => return ended,
+            () = self.stop.cancelled() => connection.as_mut().graceful_shutdown(),
+        }
+        connection.await
+    }
+
+    async fn http2<I, H, F>(&self, io: I, handler: H) -> hyper::Result<()>
+    where
+        I: Read + Write + Unpin + Send + 'static,
+        H: Fn(Request<Incoming>) -> F + Send + 'static,
+        F: Future<Output = Result<Response<Body>, Infallible>> + Send + 'static,
+    {
+        let mut builder = http2::Builder::new(TokioExecutor::new());
+        builder
+            .timer(TokioTimer::new())
+            .max_header_list_size(u32::try_from(self.limits.max_header_size).unwrap_or(u32::MAX))
+            .max_concurrent_streams(MAX_CONCURRENT_STREAMS)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .keep_alive_interval(PING_INTERVAL)
+            .keep_alive_timeout(PING_PATIENCE);
+        let connection = builder.serve_connection(io, service_fn(handler));
+        tokio::pin!(connection);
+        tokio::select! {
+            ended = connection.as_mut() => return ended,
+            () = self.stop.cancelled() => connection.as_mut().graceful_shutdown(),
+        }
+        connection.await
+    }
+}
+
+/// What ALPN chose decides: bytes of the other version are an error.
+fn version_of(handshake: &Handshake) -> Version {
+    match handshake.alpn {
+        Some(Alpn::H2) => Version::Http2,
+        Some(Alpn::Http11) | None => Version::Http1,
+    }
+}
+
+/// What a connection begins with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum First {
+    Tls,
+    Http(Version),
+}
+
+/// Looks at the first bytes without taking them; `None` when there are none.
+async fn first_bytes(stream: &TcpStream) -> Option<First> {
+    const PREFACE: &[u8] = b"PRI";
+    let mut seen = 0;
+    loop {
+        let mut bytes = [0; PREFACE.len()];
+        let n = stream.peek(&mut bytes).await.ok()?;
+        let bytes = &bytes[..n];
+        match bytes.first()? {
+            // Whatever is no HTTP method goes to OpenSSL, which knows what to say about it.
+            first if !first.is_ascii_uppercase() => return Some(First::Tls),
+            _ if bytes == PREFACE => return Some(First::Http(Version::Http2)),
+            // Peeking again before more has come would spin; a client that sends byte by byte gets HTTP/1.1.
+            _ if !PREFACE.starts_with(bytes) || n == seen => return Some(First::Http(Version::Http1)),
+            _ => seen = n,
+        }
+    }
+}
+
+async fn refuse_plain_http<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) {
+    use tokio::io::AsyncReadExt;
+    const TEXT: &str = "This port speaks TLS: use an https:// URL (mcp-bridge serve)\n";
+    let head = "HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain; charset=utf-8\r\nconnection: close";
+    let refusal = format!("{head}\r\ncontent-length: {}\r\n\r\n{TEXT}", TEXT.len());
+    let answer = async {
+        stream.write_all(refusal.as_bytes()).await?;
+        stream.shutdown().await?;
+        // Unread bytes would make the close a reset, which can overtake the answer.
+        let mut rest = [0; 4096];
+        let mut read = 0;
+        while read < REFUSAL_DRAIN {
+            match stream.read(&mut rest).await? {
+                0 => break,
+                n => read += n,
+            }
+        }
+        Ok::<_, std::io::Error>(())
+    };
+    let _ = timeout(REFUSAL_PATIENCE, answer).await;
+}

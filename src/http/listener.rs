@@ -1,0 +1,178 @@
+//! Where connections come from.
+
+use std::{
+    fmt, fs, io,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs},
+    os::unix::fs::{FileTypeExt, PermissionsExt},
+    path::{Path, PathBuf},
+};
+
+use listenfd::ListenFd;
+use thiserror::Error;
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+
+use crate::config::Listen;
+
+/// Who may connect to a unix socket: its owner and group.
+const SOCKET_MODE: u32 = 0o660;
+
+/// A bound listener.
+#[derive(Debug)]
+pub enum Listener {
+    /// TCP.
+    Tcp(TcpListener),
+    /// A unix socket, and its file when that is ours to remove.
+    Unix(UnixListener, Option<SocketFile>),
+}
+
+/// The file of a unix socket; it goes with the listener.
+#[derive(Debug)]
+pub struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// A connection and where it came from.
+#[derive(Debug)]
+pub(super) enum Accepted {
+    Tcp(TcpStream, SocketAddr),
+    Unix(UnixStream),
+}
+
+/// Why the bridge can't listen.
+#[derive(Debug, Error)]
+pub enum BindError {
+    /// The address can't be had.
+    #[error("server.listen: {address}: {source}{hint}")]
+    Address {
+        /// As configured.
+        address: String,
+        /// What the system said.
+        source: io::Error,
+        /// What to do.
+        hint: &'static str,
+    },
+    /// Socket activation without a socket.
+    #[error("server.listen: systemd: {0}; start mcp-bridge from a .socket unit with one socket")]
+    Systemd(String),
+}
+
+impl Listener {
+    /// Binds what the configuration names.
+    ///
+    /// Must run inside a Tokio runtime.
+    pub fn bind(listen: &Listen) -> Result<Self, BindError> {
+        let bound = match listen {
+            Listen::Tcp { host, port } => bind_tcp(host.as_deref(), *port),
+            Listen::Unix(path) => bind_unix(path),
+            Listen::Systemd => return from_systemd(),
+        };
+        bound.map_err(|source| BindError::Address { address: shown(listen), hint: hint(&source), source })
+    }
+
+    /// Whether connections carry an IP address.
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(listener) => listener.local_addr().ok(),
+            Self::Unix(..) => None,
+        }
+    }
+
+    /// The next connection. Cancel safe.
+    pub(super) async fn accept(&self) -> io::Result<Accepted> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, peer) = listener.accept().await?;
+                stream.set_nodelay(true)?;
+                Ok(Accepted::Tcp(stream, peer))
+            }
+            Self::Unix(listener, _) => Ok(Accepted::Unix(listener.accept().await?.0)),
+        }
+    }
+}
+
+impl fmt::Display for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self, self.local_addr()) {
+            (Self::Unix(listener, _), _) => {
+                match listener.local_addr().ok().as_ref().and_then(|a| a.as_pathname()) {
+                    Some(path) => write!(f, "unix:{}", path.display()),
+                    None => f.write_str("a unix socket"),
+                }
+            }
+            (Self::Tcp(_), Some(address)) => write!(f, "{address}"),
+            (Self::Tcp(_), None) => f.write_str("a socket"),
+        }
+    }
+}
+
+fn shown(listen: &Listen) -> String {
+    match listen {
+        Listen::Tcp { host, port } => format!("{}:{port}", host.as_deref().unwrap_or_default()),
+        Listen::Unix(path) => format!("unix:{}", path.display()),
+        Listen::Systemd => "systemd".to_owned(),
+    }
+}
+
+fn hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "; another program listens there: stop it or choose another port",
+        io::ErrorKind::PermissionDenied => {
+            "; ports below 1024 and some directories need a privilege: AmbientCapabilities=CAP_NET_BIND_SERVICE or another address"
+        }
+        io::ErrorKind::AddrNotAvailable => "; no interface of this machine has that address",
+        _ => "",
+    }
+}
+
+fn bind_tcp(host: Option<&str>, port: u16) -> io::Result<Listener> {
+    let bound = match host {
+        // `[::]` takes IPv4 too, unless the host has IPv6 turned off.
+        None => std::net::TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).or_else(|e| match e.kind() {
+            io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied => Err(e),
+            _ => std::net::TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)),
+        }),
+        Some(host) => {
+            let addresses: Vec<_> = (host, port).to_socket_addrs()?.collect();
+            std::net::TcpListener::bind(&addresses[..])
+        }
+    }?;
+    bound.set_nonblocking(true)?;
+    Ok(Listener::Tcp(TcpListener::from_std(bound)?))
+}
+
+fn bind_unix(path: &Path) -> io::Result<Listener> {
+    // A socket that a killed process left behind refuses connections; one that answers is in use.
+    let is_socket = fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket());
+    if is_socket && std::os::unix::net::UnixStream::connect(path).is_err() {
+        fs::remove_file(path)?;
+    }
+    let listener = UnixListener::bind(path)?;
+    let file = SocketFile(path.to_owned());
+    fs::set_permissions(path, fs::Permissions::from_mode(SOCKET_MODE))?;
+    Ok(Listener::Unix(listener, Some(file)))
+}
+
+fn from_systemd() -> Result<Listener, BindError> {
+    let mut passed = ListenFd::from_env();
+    match passed.len() {
+        0 => return Err(BindError::Systemd("no socket was passed in".to_owned())),
+        1 => {}
+        n => return Err(BindError::Systemd(format!("{n} sockets were passed in"))),
+    }
+    let failed = |e: io::Error| BindError::Systemd(e.to_string());
+    if let Ok(Some(listener)) = passed.take_tcp_listener(0) {
+        listener.set_nonblocking(true).map_err(failed)?;
+        return TcpListener::from_std(listener).map(Listener::Tcp).map_err(failed);
+    }
+    match passed.take_unix_listener(0).map_err(failed)? {
+        Some(listener) => {
+            listener.set_nonblocking(true).map_err(failed)?;
+            UnixListener::from_std(listener).map(|l| Listener::Unix(l, None)).map_err(failed)
+        }
+        None => Err(BindError::Systemd("the socket is neither TCP nor a unix stream".to_owned())),
+    }
+}

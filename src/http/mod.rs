@@ -1,0 +1,14 @@
+//! HTTP below the protocol: listening, accepting, connecting and bodies.
+
+mod accept;
+mod body;
+mod connection;
+mod connector;
+mod listener;
+mod watched;
+
+pub use accept::{Door, Limits, Shutdown, run};
+pub use body::{Body, BodyError, EventSource, collect};
+pub use connection::Peer;
+pub use connector::{BadProxy, ConnectError, Connector, causes};
+pub use listener::{BindError, Listener};

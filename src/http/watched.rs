@@ -1,0 +1,173 @@
+//! A connection's bytes under the limits of its owner: nobody holds a connection open by doing nothing.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::{Instant, Sleep, sleep_until},
+};
+
+/// How long a peer may leave what is sent to it unread.
+const WRITE_PATIENCE: Duration = Duration::from_secs(60);
+
+/// The limits of `server.read_timeout` and `server.idle_timeout`.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Patience {
+    /// For a request head, from its first byte; for the first one, from the connection's beginning.
+    pub(super) head: Duration,
+    /// Between requests.
+    pub(super) idle: Duration,
+    /// Whether bytes between requests are the beginning of a head; in HTTP/2 they may be anything.
+    pub(super) bytes_are_heads: bool,
+}
+
+/// What the requests of a connection tell its bytes.
+#[derive(Debug)]
+pub(super) struct Activity {
+    in_flight: AtomicUsize,
+    quiet_since: Mutex<Instant>,
+}
+
+/// One request in flight, until its answer is whole or given up.
+#[derive(Debug)]
+pub(super) struct InFlight(Arc<Activity>);
+
+impl Activity {
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Self { in_flight: AtomicUsize::new(0), quiet_since: Mutex::new(Instant::now()) })
+    }
+
+    pub(super) fn begin(self: &Arc<Self>) -> InFlight {
+        self.in_flight.fetch_add(1, Ordering::AcqRel);
+        InFlight(Arc::clone(self))
+    }
+
+    fn quiet_since(&self) -> Option<Instant> {
+        let quiet = self.in_flight.load(Ordering::Acquire) == 0;
+        quiet.then(|| *self.quiet_since.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        *self.0.quiet_since.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        self.0.in_flight.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// A transport whose reads end, and whose writes fail, when the peer's time is up.
+pub(super) struct Watched<S> {
+    inner: S,
+    activity: Arc<Activity>,
+    patience: Patience,
+    /// When the head that is being read began.
+    head_since: Option<Instant>,
+    quiet: Option<Pin<Box<Sleep>>>,
+    stuck: Option<Pin<Box<Sleep>>>,
+}
+
+impl<S> Watched<S> {
+    pub(super) fn new(inner: S, activity: Arc<Activity>, patience: Patience) -> Self {
+        Self { inner, activity, patience, head_since: Some(Instant::now()), quiet: None, stuck: None }
+    }
+
+    /// When the peer's time is up, unless a request is in flight.
+    fn deadline(&mut self) -> Option<Instant> {
+        let quiet_since = self.activity.quiet_since();
+        let Some(since) = quiet_since else {
+            self.head_since = None;
+            return None;
+        };
+        Some(match self.head_since.filter(|_| self.patience.bytes_are_heads) {
+            Some(head) => head + self.patience.head,
+            None => since + self.patience.idle,
+        })
+    }
+
+    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(deadline) = self.deadline() else { return Poll::Pending };
+        let timer = self.quiet.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+        // A timer that fires too early costs less than one that is set anew for each request.
+        if timer.deadline() > deadline {
+            timer.as_mut().reset(deadline);
+        }
+        while timer.as_mut().poll(cx).is_ready() {
+            if Instant::now() >= deadline {
+                return Poll::Ready(());
+            }
+            timer.as_mut().reset(deadline);
+        }
+        Poll::Pending
+    }
+
+    fn poll_stuck<T>(&mut self, cx: &mut Context<'_>, poll: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if poll.is_ready() {
+            self.stuck = None;
+            return poll;
+        }
+        let timer = self.stuck.get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + WRITE_PATIENCE)));
+        match timer.as_mut().poll(cx) {
+            Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        match Pin::new(&mut this.inner).poll_read(cx, buf) {
+            Poll::Ready(result) => {
+                if this.head_since.is_none() && this.activity.quiet_since().is_some() {
+                    this.head_since = Some(Instant::now());
+                }
+                Poll::Ready(result)
+            }
+            // The end of the stream is what hyper takes as the peer's leaving.
+            Poll::Pending => this.poll_deadline(cx).map(Ok),
+        }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let poll = Pin::new(&mut this.inner).poll_write(cx, buf);
+        this.poll_stuck(cx, poll)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let poll = Pin::new(&mut this.inner).poll_flush(cx);
+        this.poll_stuck(cx, poll)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let poll = Pin::new(&mut this.inner).poll_shutdown(cx);
+        this.poll_stuck(cx, poll)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let poll = Pin::new(&mut this.inner).poll_write_vectored(cx, bufs);
+        this.poll_stuck(cx, poll)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+}

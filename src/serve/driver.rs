@@ -1,0 +1,221 @@
+//! The task that owns a session's child: reads it, keeps its deadlines, and ends it.
+
+use std::{
+    io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use tokio::time::{sleep_until, timeout};
+
+use super::live::Live;
+use crate::{
+    child::{Child, Exit, MAX_MESSAGE},
+    framing::lines::Framed,
+    jsonrpc::{ErrorObject, Kind, Message, Payload, parse},
+    session::Outcome,
+};
+
+/// How long the output of a child that has exited is waited for: a process of its own may hold the pipe open.
+const LAST_OUTPUT: Duration = Duration::from_millis(500);
+/// A driver with nothing due looks again after this.
+const FAR: Duration = Duration::from_hours(24);
+
+/// The times that a session keeps.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Times {
+    /// `server.session.timeout`.
+    pub(super) idle: Duration,
+    /// `mcp.graceful_shutdown_timeout`.
+    pub(super) grace: Duration,
+}
+
+/// Why a session ends.
+#[derive(Debug)]
+enum End {
+    Exited,
+    OutputClosed,
+    OutputFailed(io::Error),
+    InputClosed,
+    Idle,
+    Told,
+}
+
+/// Drives `live` until its end, and returns when its child is gone. `forget` makes the session unreachable.
+pub(super) async fn drive(
+    live: Arc<Live>,
+    mut child: Child,
+    times: Times,
+    forget: impl FnOnce() + Send,
+) -> Exit {
+    let end = run(&live, &mut child, times).await;
+    forget();
+    if matches!(end, End::Exited) {
+        let _ = timeout(LAST_OUTPUT, read_to_end(&live, &mut child)).await;
+    }
+    live.stdin.close();
+    let session = live.short_id().to_owned();
+    // Who waits is answered before the child has all its time to end, unless its status is part of the answer.
+    if !matches!(end, End::Exited | End::OutputClosed) {
+        live.finish(error(&end, None));
+    }
+    // The rest of its output is read, so that a child that still writes can end.
+    let Child { stdout, process, .. } = child;
+    let drained = tokio::spawn(discard(stdout));
+    let exit = process.stop(times.grace).await;
+    drained.abort();
+    live.finish(error(&end, Some(exit)));
+    match end {
+        End::Exited => log::warn!("session {session}: ended: the MCP server {exit}"),
+        _ => log::info!("session {session}: ended: {}; the MCP server {exit}", words(&end)),
+    }
+    exit
+}
+
+fn error(end: &End, exit: Option<Exit>) -> ErrorObject {
+    match (end, exit) {
+        (End::Told, _) => ErrorObject::internal("session_ended", "the session was ended"),
+        (End::Idle, _) => ErrorObject::internal("session_ended", words(end)),
+        (End::Exited, Some(exit)) => ErrorObject::internal("child_exited", format!("the MCP server {exit}")),
+        (_, Some(exit)) => ErrorObject::internal("child_exited", format!("{}; it {exit}", words(end))),
+        (_, None) => ErrorObject::internal("child_exited", words(end)),
+    }
+}
+
+fn words(end: &End) -> String {
+    match end {
+        End::Exited => "the MCP server exited".to_owned(),
+        End::OutputClosed => "the MCP server closed its output".to_owned(),
+        End::OutputFailed(e) => format!("the MCP server's output can't be read: {e}"),
+        End::InputClosed => "the MCP server closed its input".to_owned(),
+        End::Idle => "the session was idle for too long (server.session.timeout)".to_owned(),
+        End::Told => "it was told to".to_owned(),
+    }
+}
+
+async fn run(live: &Arc<Live>, child: &mut Child, times: Times) -> End {
+    let Child { stdin, stdout, process } = child;
+    let (exited, input_closed) = (process.exited(), stdin.closed());
+    let (told, drained) = (live.end.cancelled(), live.drain.cancelled());
+    let timer = sleep_until((Instant::now() + FAR).into());
+    tokio::pin!(exited, input_closed, told, drained, timer);
+    let mut draining = false;
+    loop {
+        if draining && live.state().session.exchanges() == 0 {
+            return End::Told;
+        }
+        let due = due(live, times);
+        if timer.deadline() != due.into() {
+            timer.as_mut().reset(due.into());
+        }
+        tokio::select! {
+            biased;
+            () = &mut told => return End::Told,
+            framed = stdout.next() => match framed {
+                Ok(Some(framed)) => take(live, framed).await,
+                Ok(None) => return End::OutputClosed,
+                Err(e) => return End::OutputFailed(e),
+            },
+            () = &mut exited => return End::Exited,
+            () = &mut input_closed => return End::InputClosed,
+            () = &mut drained, if !draining => {
+                draining = true;
+                live.end_listeners();
+            }
+            () = live.wake.notified() => {}
+            () = &mut timer => {
+                if expire(live, times) {
+                    return End::Idle;
+                }
+            }
+        }
+    }
+}
+
+/// When to look next, which requests are told so that they can ask for an earlier look.
+fn due(live: &Live, times: Times) -> Instant {
+    let mut state = live.state();
+    let due = state.session.next_deadline().into_iter().chain(state.idle_at(times.idle)).min();
+    state.looks_at = due;
+    due.unwrap_or_else(|| Instant::now() + FAR)
+}
+
+/// Ends what has waited too long; true when that is the session.
+fn expire(live: &Live, times: Times) -> bool {
+    let now = Instant::now();
+    let mut state = live.state();
+    let expired = state.session.expire(now);
+    state.deliver_now(expired.deliveries);
+    let idle = state.idle_at(times.idle).is_some_and(|at| at <= now);
+    drop(state);
+    expired.to_server.into_iter().for_each(|line| live.tell_child(line));
+    idle
+}
+
+async fn read_to_end(live: &Live, child: &mut Child) {
+    while let Ok(Some(framed)) = child.stdout.next().await {
+        take(live, framed).await;
+    }
+}
+
+async fn discard<R: tokio::io::AsyncRead + Unpin>(mut stdout: crate::framing::lines::Lines<R>) {
+    while let Ok(Some(_)) = stdout.next().await {}
+}
+
+async fn take(live: &Live, framed: Framed) {
+    match framed {
+        Framed::Line(line) => take_line(live, line).await,
+        Framed::TooLong { length, .. } => too_long(live, length),
+    }
+}
+
+async fn take_line(live: &Live, line: Bytes) {
+    let length = line.len();
+    match parse(line) {
+        Ok(Payload::Single(message)) => route(live, message).await,
+        Ok(Payload::Batch(messages)) => {
+            for message in messages {
+                route(live, message).await;
+            }
+        }
+        Err(e) => {
+            log::warn!(
+                "session {}: a line of {length} bytes from the child is no message: {e}",
+                live.short_id()
+            );
+        }
+    }
+}
+
+async fn route(live: &Live, message: Message) {
+    let outcome = live.state().session.from_server(message, Instant::now());
+    match outcome {
+        Outcome::Deliver(delivery) => live.deliver(delivery).await,
+        Outcome::Held(driven_out) => driven_out.into_iter().for_each(|message| lost(live, &message)),
+        Outcome::Refuse(answer) => live.tell_child(answer.line),
+        Outcome::Ignore(why) => {
+            log::warn!("session {}: a message of the child's is dropped: {why}", live.short_id());
+        }
+    }
+}
+
+/// A message that waited for a stream had to make room for newer ones.
+fn lost(live: &Live, message: &Message) {
+    log::warn!("session {}: a message is lost: the client has no stream open", live.short_id());
+    if let Kind::Request { id, .. } = &message.kind {
+        let error =
+            ErrorObject::internal("no_stream", "the client has no stream open that could carry the request");
+        live.tell_child(error.response(Some(id)).line);
+    }
+}
+
+/// Nobody can say whose answer it was, and nobody may wait for it for ever.
+fn too_long(live: &Live, length: u64) {
+    log::error!("session {}: a line of {length} bytes from the child is too long", live.short_id());
+    let text =
+        format!("the MCP server sent a message of {length} bytes; at most {MAX_MESSAGE} are passed on");
+    let mut state = live.state();
+    let deliveries = state.session.fail_all(&ErrorObject::internal("message_too_long", text));
+    state.deliver_now(deliveries);
+}

@@ -1,0 +1,243 @@
+//! The MCP endpoint: POST, GET and DELETE of Streamable HTTP.
+//!
+//! Source: the MCP specification, `basic/transports`, revisions 2025-03-26 to 2025-11-25.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use hyper::{HeaderMap, Method, Request, Response, StatusCode, body::Incoming, header::HeaderValue};
+use tokio::time::{Instant, timeout_at};
+
+use super::{
+    live::{Live, Refused},
+    media::{self, Accepts},
+    pipeline::App,
+    reply::{self, Refusal},
+    sessions::OpenError,
+    stream::{Events, Inbox},
+};
+use crate::{
+    auth::Principal,
+    http::{self, Body},
+    jsonrpc::{self, ErrorObject, Kind, Line, Message, Payload, RequestId},
+    mcp::{self, LegacyRevision},
+};
+
+/// Answers a request to the endpoint.
+pub(super) async fn answer(
+    app: &Arc<App>,
+    request: Request<Incoming>,
+    principal: Principal,
+) -> Result<Response<Body>, Refusal> {
+    match *request.method() {
+        Method::POST => post(app, request, principal).await,
+        Method::GET => get(app, request.headers(), &principal),
+        Method::DELETE => delete(app, request.headers(), &principal),
+        _ => Err(Refusal::Method),
+    }
+}
+
+async fn post(
+    app: &Arc<App>,
+    request: Request<Incoming>,
+    principal: Principal,
+) -> Result<Response<Body>, Refusal> {
+    let accepts = Accepts::of(request.headers());
+    if !accepts.json && !accepts.events {
+        return Err(Refusal::NotAcceptable("application/json and text/event-stream"));
+    }
+    if !media::is_json(request.headers()) {
+        return Err(Refusal::ContentType);
+    }
+    check_version(request.headers())?;
+    let session = session(app, request.headers(), &principal)?;
+    let body = http::collect(request.into_body(), app.config.max_body_size, app.config.read_timeout);
+    let payload = jsonrpc::parse(body.await.map_err(Refusal::Body)?).map_err(Refusal::Invalid)?;
+    match (session, payload) {
+        (None, Payload::Single(message)) => open(app, message, principal, accepts).await,
+        (None, Payload::Batch(_)) => Err(Refusal::NoSession),
+        (Some(live), Payload::Single(message)) => pass(app, &live, vec![message], accepts, false).await,
+        (Some(live), Payload::Batch(messages)) => {
+            check_batch(&live, &messages)?;
+            pass(app, &live, messages, accepts, true).await
+        }
+    }
+}
+
+/// A batch is part of one revision only, and `initialize` of none.
+fn check_batch(live: &Live, messages: &[Message]) -> Result<(), Refusal> {
+    if !live.revision().is_some_and(LegacyRevision::has_batches) {
+        return Err(Refusal::Batch("a batch of messages: only revision 2025-03-26 has them"));
+    }
+    if messages.iter().any(|message| message.method() == Some(mcp::INITIALIZE)) {
+        return Err(Refusal::Batch("initialize can't be part of a batch"));
+    }
+    Ok(())
+}
+
+/// Begins a session with `initialize`.
+async fn open(
+    app: &Arc<App>,
+    message: Message,
+    principal: Principal,
+    accepts: Accepts,
+) -> Result<Response<Body>, Refusal> {
+    let id = match &message.kind {
+        Kind::Request { id, method, .. } if &**method == mcp::INITIALIZE => id.clone(),
+        _ => return Err(Refusal::NoSession),
+    };
+    let live = match app.sessions.open(principal) {
+        Ok(live) => live,
+        Err(e @ (OpenError::Full(_) | OpenError::ShuttingDown)) => {
+            log::warn!("a session is refused: {e}");
+            return Err(Refusal::Full(e.to_string(), Some(id)));
+        }
+        Err(e) => {
+            log::error!("a session can't be opened: {e}");
+            app.readiness.failed(e.to_string());
+            return Ok(error(&ErrorObject::internal("child_not_started", e.to_string()), Some(&id)));
+        }
+    };
+    let opening = Opening { app, live: &live, done: false };
+    let mut response = pass(app, &live, vec![message], accepts, false).await?;
+    let session_id = HeaderValue::from_str(&live.id).map_err(|_| Refusal::UnknownSession)?;
+    opening.finish();
+    response.headers_mut().insert(mcp::SESSION_ID, session_id);
+    Ok(response)
+}
+
+/// A session whose client has not yet been told its id. If the client leaves before, nobody can ever use or end it.
+struct Opening<'a> {
+    app: &'a App,
+    live: &'a Live,
+    done: bool,
+}
+
+impl Opening<'_> {
+    fn finish(mut self) {
+        self.done = true;
+    }
+}
+
+impl Drop for Opening<'_> {
+    fn drop(&mut self) {
+        if !self.done {
+            self.app.sessions.end(self.live);
+        }
+    }
+}
+
+/// Passes messages to the session's child and answers with what comes back.
+async fn pass(
+    app: &Arc<App>,
+    live: &Arc<Live>,
+    mut messages: Vec<Message>,
+    accepts: Accepts,
+    batch: bool,
+) -> Result<Response<Body>, Refusal> {
+    let asked = messages.iter().find_map(|message| message.request_id().cloned());
+    let Some(id) = asked else {
+        for message in messages.drain(..) {
+            match live.accept(message).await {
+                Ok(()) => {}
+                Err(Refused::Gone) => return Err(Refusal::UnknownSession),
+                Err(Refused::Error(e)) => {
+                    log::warn!("session {}: a message is lost: {}", live.short_id(), e.message)
+                }
+            }
+        }
+        return Ok(reply::empty(StatusCode::ACCEPTED));
+    };
+    match live.exchange(messages, accepts.events).await {
+        Ok(inbox) => Ok(respond(app, inbox, accepts, batch).await),
+        Err(Refused::Gone) => Err(Refusal::UnknownSession),
+        Err(Refused::Error(e)) => Ok(error(&e, Some(&id))),
+    }
+}
+
+fn error(error: &ErrorObject, id: Option<&RequestId>) -> Response<Body> {
+    reply::message(&error.response(id).line)
+}
+
+/// JSON when nothing but the answer comes, and soon; a stream otherwise.
+async fn respond(app: &App, mut inbox: Inbox, accepts: Accepts, batch: bool) -> Response<Body> {
+    let stream_at = Instant::now() + app.config.stream_after;
+    let mut lines = VecDeque::new();
+    loop {
+        let next = if accepts.events {
+            match timeout_at(stream_at, inbox.next()).await {
+                Ok(next) => next,
+                Err(_) => return stream(app, lines, inbox),
+            }
+        } else {
+            inbox.next().await
+        };
+        let Some(item) = next else { return ended(lines, accepts) };
+        let plain = item.line.is_none() || item.response;
+        lines.extend(item.line);
+        match (plain && accepts.json, item.last) {
+            (true, true) if !lines.is_empty() => return whole(&lines, batch),
+            (true, true) => return ended(lines, accepts),
+            (true, false) => {}
+            (false, _) => return stream(app, lines, inbox),
+        }
+    }
+}
+
+fn stream(app: &App, first: VecDeque<Line>, inbox: Inbox) -> Response<Body> {
+    reply::events(Events::new(first, inbox, app.config.sse_keepalive_interval))
+}
+
+fn whole(lines: &VecDeque<Line>, batch: bool) -> Response<Body> {
+    match lines.front() {
+        Some(line) if !batch => reply::message(line),
+        _ => reply::batch(lines),
+    }
+}
+
+/// The exchange was cancelled: no answer comes.
+fn ended(lines: VecDeque<Line>, accepts: Accepts) -> Response<Body> {
+    if !lines.is_empty() {
+        return whole(&lines, true);
+    }
+    if accepts.events { reply::events(Events::ended()) } else { reply::empty(StatusCode::ACCEPTED) }
+}
+
+fn get(app: &Arc<App>, headers: &HeaderMap, principal: &Principal) -> Result<Response<Body>, Refusal> {
+    if !Accepts::of(headers).events {
+        return Err(Refusal::NotAcceptable("text/event-stream"));
+    }
+    check_version(headers)?;
+    let live = session(app, headers, principal)?.ok_or(Refusal::NoSession)?;
+    let inbox = live.listen().map_err(|_| Refusal::UnknownSession)?;
+    Ok(stream(app, VecDeque::new(), inbox))
+}
+
+fn delete(app: &Arc<App>, headers: &HeaderMap, principal: &Principal) -> Result<Response<Body>, Refusal> {
+    let live = session(app, headers, principal)?.ok_or(Refusal::NoSession)?;
+    app.sessions.end(&live);
+    Ok(reply::empty(StatusCode::NO_CONTENT))
+}
+
+/// The session that the headers name, if it is the principal's; `None` when they name none.
+fn session(app: &App, headers: &HeaderMap, principal: &Principal) -> Result<Option<Arc<Live>>, Refusal> {
+    let mut values = headers.get_all(mcp::SESSION_ID).iter();
+    match (values.next(), values.next()) {
+        (None, _) => Ok(None),
+        (Some(_), Some(_)) => Err(Refusal::MalformedSession),
+        (Some(value), None) => {
+            let id = value.to_str().map_err(|_| Refusal::UnknownSession)?;
+            app.sessions.find(id, principal).map(Some).ok_or(Refusal::UnknownSession)
+        }
+    }
+}
+
+/// An unknown revision is refused: `basic/transports`, "Protocol Version Header".
+fn check_version(headers: &HeaderMap) -> Result<(), Refusal> {
+    for value in headers.get_all(mcp::PROTOCOL_VERSION) {
+        let name = String::from_utf8_lossy(value.as_bytes());
+        if LegacyRevision::parse(&name).is_none() {
+            return Err(Refusal::ProtocolVersion(name.chars().take(32).collect()));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,198 @@
+//! Answers: each status and each body that `serve` gives of its own.
+
+use std::collections::VecDeque;
+
+use hyper::{
+    Response, StatusCode,
+    header::{self, HeaderValue},
+};
+
+use super::{
+    media::{EVENTS, JSON},
+    stream::Events,
+};
+use crate::{
+    auth::Denied,
+    http::{Body, BodyError},
+    jsonrpc::{ErrorObject, Invalid, Line, RequestId, code},
+};
+
+/// After how many seconds a client that found no place may ask again.
+const RETRY_AFTER: HeaderValue = HeaderValue::from_static("10");
+/// Nothing between may keep, change or gather an answer.
+const NO_CACHE: HeaderValue = HeaderValue::from_static("no-cache, no-transform");
+
+/// Why a request is refused before it becomes an exchange.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Refusal {
+    BadHost(&'static str),
+    Host,
+    Origin,
+    Denied(Denied),
+    NoSuchPath,
+    Method,
+    HeadTooLarge(usize),
+    NotAcceptable(&'static str),
+    ContentType,
+    Body(BodyError),
+    Invalid(Invalid),
+    Batch(&'static str),
+    ProtocolVersion(String),
+    NoSession,
+    UnknownSession,
+    MalformedSession,
+    /// No place for one more session.
+    Full(String, Option<RequestId>),
+}
+
+impl Refusal {
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::Host | Self::Origin => StatusCode::FORBIDDEN,
+            Self::Denied(_) => StatusCode::UNAUTHORIZED,
+            Self::NoSuchPath | Self::UnknownSession => StatusCode::NOT_FOUND,
+            Self::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Self::HeadTooLarge(_) => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::NotAcceptable(_) => StatusCode::NOT_ACCEPTABLE,
+            Self::ContentType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::Body(BodyError::TooLarge(_)) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Body(BodyError::TooSlow(_)) => StatusCode::REQUEST_TIMEOUT,
+            Self::Full(..) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::BadHost(_)
+            | Self::Body(BodyError::Broken)
+            | Self::Invalid(_)
+            | Self::Batch(_)
+            | Self::ProtocolVersion(_)
+            | Self::NoSession
+            | Self::MalformedSession => StatusCode::BAD_REQUEST,
+        }
+    }
+
+    /// A word for programs and a sentence for people.
+    fn words(&self) -> (&'static str, String) {
+        match self {
+            Self::BadHost(why) => ("bad_host", (*why).to_owned()),
+            Self::Host => ("host_not_allowed", "the Host is not among server.allowed_hosts".to_owned()),
+            Self::Origin => {
+                ("origin_not_allowed", "the Origin is not among server.allowed_origins".to_owned())
+            }
+            Self::Denied(denied) => ("unauthorized", denied.reason().to_owned()),
+            Self::NoSuchPath => {
+                ("not_found", "nothing is served here: the MCP endpoint is server.path".to_owned())
+            }
+            Self::Method => ("method_not_allowed", "the MCP endpoint takes GET, POST and DELETE".to_owned()),
+            Self::HeadTooLarge(max) => (
+                "head_too_large",
+                format!("the headers are larger than {max} bytes (server.max_header_size)"),
+            ),
+            Self::NotAcceptable(wanted) => {
+                ("not_acceptable", format!("the Accept header must name {wanted}"))
+            }
+            Self::ContentType => ("unsupported_media_type", format!("the Content-Type must be {JSON}")),
+            Self::Body(e) => ("bad_body", e.to_string()),
+            Self::Invalid(e) => ("invalid_message", e.to_string()),
+            Self::Batch(why) => ("batch_not_allowed", (*why).to_owned()),
+            Self::ProtocolVersion(version) => {
+                ("unsupported_protocol_version", format!("MCP-Protocol-Version {version} is not supported"))
+            }
+            Self::NoSession => (
+                "session_required",
+                "an Mcp-Session-Id header is required: a session begins with one initialize request"
+                    .to_owned(),
+            ),
+            Self::UnknownSession => {
+                ("unknown_session", "no such session; begin a new one with initialize".to_owned())
+            }
+            Self::MalformedSession => ("malformed_session", "more than one Mcp-Session-Id header".to_owned()),
+            Self::Full(why, _) => ("no_place", why.clone()),
+        }
+    }
+
+    fn code(&self) -> i32 {
+        match self {
+            Self::Invalid(e) => e.code(),
+            Self::Full(..) => code::INTERNAL_ERROR,
+            _ => code::INVALID_REQUEST,
+        }
+    }
+
+    fn id(&self) -> Option<&RequestId> {
+        match self {
+            Self::Invalid(e) => e.id(),
+            Self::Full(_, id) => id.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// The answer: a status with a JSON-RPC error.
+    pub(super) fn response(&self) -> Response<Body> {
+        let (reason, message) = self.words();
+        log::debug!("refused with {}: {message}", self.status());
+        let error = ErrorObject { code: self.code(), message, reason };
+        let mut response = json(error.response(self.id()).line.bytes().clone());
+        *response.status_mut() = self.status();
+        let headers = response.headers_mut();
+        match self {
+            Self::Denied(denied) => {
+                headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(denied.challenge()));
+            }
+            Self::Method => {
+                headers.insert(header::ALLOW, HeaderValue::from_static("GET, POST, DELETE"));
+            }
+            Self::Full(..) => {
+                headers.insert(header::RETRY_AFTER, RETRY_AFTER);
+            }
+            // What is left of the body is not read, so nothing can follow on this connection.
+            Self::Body(_) => {
+                headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            _ => {}
+        }
+        response
+    }
+}
+
+/// 200 with a JSON body.
+pub(super) fn json(body: impl Into<bytes::Bytes>) -> Response<Body> {
+    let mut response = Response::new(Body::whole(body));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(JSON));
+    response
+}
+
+/// 200 with one message.
+pub(super) fn message(line: &Line) -> Response<Body> {
+    json(line.bytes().clone())
+}
+
+/// 200 with a batch of messages.
+pub(super) fn batch(lines: &VecDeque<Line>) -> Response<Body> {
+    let texts: Vec<_> = lines.iter().map(|line| &line.bytes()[..]).collect();
+    json([b"[", &texts.join(&b","[..])[..], b"]"].concat())
+}
+
+/// 200 with an event stream.
+pub(super) fn events(events: Events) -> Response<Body> {
+    let mut response = Response::new(Body::stream(events));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(EVENTS));
+    headers.insert(header::CACHE_CONTROL, NO_CACHE);
+    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    response
+}
+
+/// A status without a body.
+pub(super) fn empty(status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(Body::whole(""));
+    *response.status_mut() = status;
+    response
+}
+
+/// A line of text for people and probes.
+pub(super) fn text(status: StatusCode, text: &str) -> Response<Body> {
+    let mut response = Response::new(Body::whole(format!("{text}\n")));
+    *response.status_mut() = status;
+    let plain = HeaderValue::from_static("text/plain; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, plain);
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
