@@ -3,6 +3,7 @@
 
 pub mod auth;
 pub mod child;
+pub mod cli;
 pub mod config;
 pub mod connect;
 pub mod crypto;

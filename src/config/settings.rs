@@ -18,6 +18,8 @@ pub struct Config {
     pub logging: Logging,
     /// Address of the plain metrics listener, when it is on.
     pub metrics_listen: Option<SocketAddr>,
+    /// `tls.fips: required`, which holds for the process also where there is no TLS.
+    pub fips_required: bool,
     /// What loads but deserves an operator's attention; shown once at start and by `check`.
     pub warnings: Vec<String>,
 }
