@@ -1,1 +1,13 @@
-//! Integration tests.
+//! The promises of the README, each over real sockets, pipes and processes. One module per topic.
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::unwrap_used,
+    reason = "what fails here fails a test"
+)]
+
+mod fixture;
+mod peers;
+#[allow(dead_code, reason = "what the topics share; each uses some of it")]
+mod support;

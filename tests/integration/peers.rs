@@ -1,0 +1,193 @@
+//! The official SDKs, the Inspector and the reference servers, on both ends of the bridge and over real TLS.
+//!
+//! They are not built by cargo: `tests/peers/setup.sh DIR` installs them, and `MCP_BRIDGE_PEERS=DIR` names them here.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::Once;
+
+use serde_json::Value;
+
+use crate::support::bridge::{Bridge, Guard, Serve, TOKEN, TOKEN_VARIABLE};
+use crate::support::certs::cert;
+use crate::support::repository;
+
+const GUARDS: [Guard; 3] = [Guard::Tls, Guard::Mutual, Guard::Bearer];
+
+#[test]
+fn the_python_sdk_uses_every_feature_over_https() {
+    each_guard(|peers, bridge, guard| {
+        let report = peers.python("client.py", &over_https(bridge, guard));
+        assert_eq!(report["after_delete"], 404, "{report}");
+    });
+}
+
+#[test]
+fn the_python_sdk_uses_every_feature_through_connect() {
+    each_guard(|peers, bridge, _| {
+        peers.python("client.py", &over_stdio(bridge));
+    });
+}
+
+#[test]
+fn the_typescript_sdk_uses_every_feature_over_https() {
+    each_guard(|peers, bridge, guard| {
+        let report = peers.node("client.mjs", &over_https(bridge, guard));
+        assert_eq!(report["after_delete"], 404, "{report}");
+    });
+}
+
+#[test]
+fn the_typescript_sdk_uses_every_feature_through_connect() {
+    each_guard(|peers, bridge, _| {
+        peers.node("client.mjs", &over_stdio(bridge));
+    });
+}
+
+#[test]
+fn the_inspector_lists_and_calls_over_https() {
+    each_guard(|peers, bridge, guard| {
+        peers.script("inspector.sh", &over_https(bridge, guard));
+    });
+}
+
+#[test]
+fn the_inspector_lists_and_calls_through_connect() {
+    each_guard(|peers, bridge, _| {
+        peers.script("inspector.sh", &over_stdio(bridge));
+    });
+}
+
+#[test]
+fn thirty_two_clients_with_the_same_request_ids_get_only_what_is_theirs() {
+    let Some(peers) = Peers::installed() else { return };
+    let bridge = Bridge::serve(Guard::Mutual);
+    let report = peers.python("many.py", &over_https(&bridge, Guard::Mutual));
+    assert_eq!(report["clients"], 32, "{report}");
+}
+
+#[test]
+fn eight_connects_at_once_get_only_what_is_theirs() {
+    let Some(peers) = Peers::installed() else { return };
+    let bridge = Bridge::serve(Guard::Mutual);
+    let mut args = vec!["--clients".to_owned(), "8".to_owned()];
+    args.extend(over_stdio(&bridge));
+    let report = peers.python("many.py", &args);
+    assert_eq!(report["clients"], 8, "{report}");
+}
+
+#[test]
+fn server_everything_works_behind_serve_and_connect() {
+    let Some(peers) = Peers::installed() else { return };
+    let bridge =
+        Serve::new(Guard::Mutual).child(&[&peers.node_path(), &peers.server("everything"), "stdio"]).start();
+    for way in [over_https(&bridge, Guard::Mutual), over_stdio(&bridge)] {
+        peers.node("servers.mjs", &[vec!["everything".to_owned()], way].concat());
+    }
+}
+
+#[test]
+fn server_filesystem_works_behind_serve_and_connect() {
+    let Some(peers) = Peers::installed() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path().to_str().unwrap();
+    let bridge =
+        Serve::new(Guard::Mutual).child(&[&peers.node_path(), &peers.server("filesystem"), dir]).start();
+    for way in [over_https(&bridge, Guard::Mutual), over_stdio(&bridge)] {
+        let args = ["filesystem", "--dir", dir].map(str::to_owned).to_vec();
+        peers.node("servers.mjs", &[args, way].concat());
+    }
+}
+
+fn each_guard(test: impl Fn(&Peers, &Bridge, Guard)) {
+    let Some(peers) = Peers::installed() else { return };
+    for guard in GUARDS {
+        let bridge = Bridge::serve(guard);
+        test(&peers, &bridge, guard);
+    }
+}
+
+/// A script's arguments that bring it to the bridge by HTTPS.
+fn over_https(bridge: &Bridge, guard: Guard) -> Vec<String> {
+    let mut args = vec!["--ca".to_owned(), cert("ca.crt")];
+    match guard {
+        Guard::Mutual => {
+            args.extend(["--cert".to_owned(), cert("client.crt"), "--key".to_owned(), cert("client.key")]);
+        }
+        Guard::Bearer => args.extend(["--token-env".to_owned(), TOKEN_VARIABLE.to_owned()]),
+        Guard::None | Guard::Tls => {}
+    }
+    args.push(bridge.url.clone());
+    args
+}
+
+/// A script's arguments that bring it to the bridge by `connect`.
+fn over_stdio(bridge: &Bridge) -> Vec<String> {
+    let mut args = vec!["--stdio".to_owned()];
+    args.extend(bridge.connect_command());
+    args
+}
+
+/// The folder that `setup.sh` filled.
+struct Peers(PathBuf);
+
+impl Peers {
+    fn installed() -> Option<Self> {
+        let dir = std::env::var_os("MCP_BRIDGE_PEERS").map(PathBuf::from);
+        let installed = dir.filter(|dir| dir.join(".installed").exists()).map(Self);
+        if installed.is_none() {
+            say_that_they_are_skipped();
+        }
+        installed
+    }
+
+    fn node_path(&self) -> String {
+        self.path("bin/node")
+    }
+
+    fn server(&self, name: &str) -> String {
+        self.path(&format!("node_modules/@modelcontextprotocol/server-{name}/dist/index.js"))
+    }
+
+    fn python(&self, script: &str, args: &[String]) -> Value {
+        self.run(Command::new(self.path("venv/bin/python")).arg("-B").arg(source(script)).args(args))
+    }
+
+    fn node(&self, script: &str, args: &[String]) -> Value {
+        self.run(Command::new(self.node_path()).arg(source(script)).args(args))
+    }
+
+    fn script(&self, script: &str, args: &[String]) -> Value {
+        self.run(Command::new(source(script)).args(args))
+    }
+
+    /// Each script bounds its own time, fails loudly, and prints one line of JSON.
+    fn run(&self, command: &mut Command) -> Value {
+        let output = command.env("MCP_BRIDGE_PEERS", &self.0).env(TOKEN_VARIABLE, TOKEN).output().unwrap();
+        let stdout = String::from_utf8_lossy(&output.stdout);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{command:?}: {}\n{stdout}{stderr}", output.status);
+        serde_json::from_str(&stdout).unwrap_or_else(|error| panic!("{command:?} printed {stdout}: {error}"))
+    }
+
+    fn path(&self, inside: &str) -> String {
+        self.0.join(inside).into_os_string().into_string().unwrap()
+    }
+}
+
+fn source(script: &str) -> PathBuf {
+    repository().join("tests/peers").join(script)
+}
+
+/// Past the test runner's capture: a skipped test must not look like a passed one.
+fn say_that_they_are_skipped() {
+    static SAID: Once = Once::new();
+    SAID.call_once(|| {
+        let how = "tests/peers/setup.sh target/peers && MCP_BRIDGE_PEERS=$PWD/target/peers cargo test peers";
+        let _ = writeln!(
+            std::io::stderr(),
+            "skipped: the tests with real peers, which are not installed ({how})"
+        );
+    });
+}

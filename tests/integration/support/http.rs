@@ -1,0 +1,238 @@
+//! An HTTP client that hides nothing: one connection per request, every header and byte as a test says.
+
+use std::pin::Pin;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::header::HeaderMap;
+use hyper::rt::{Read, Write};
+use hyper::{Method, Request, StatusCode, Uri};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use openssl::ssl::{SslConnector, SslFiletype, SslMethod};
+use serde_json::Value;
+use tokio::net::TcpStream;
+use tokio_openssl::SslStream;
+
+use super::sse::{Event, Item, take_item};
+use super::within;
+
+const JSON: &str = "application/json";
+const JSON_OR_STREAM: &str = "application/json, text/event-stream";
+
+#[derive(Clone)]
+pub(crate) struct Http {
+    uri: Uri,
+    ca: Option<String>,
+    identity: Option<(String, String)>,
+    headers: Vec<(String, String)>,
+    http2: bool,
+}
+
+impl Http {
+    pub(crate) fn new(url: &str) -> Self {
+        let uri = url.parse().unwrap_or_else(|error| panic!("{url}: {error}"));
+        Self { uri, ca: None, identity: None, headers: Vec::new(), http2: false }
+    }
+
+    pub(crate) fn trust(mut self, ca: &str) -> Self {
+        self.ca = Some(ca.to_owned());
+        self
+    }
+
+    pub(crate) fn identity(mut self, cert: &str, key: &str) -> Self {
+        self.identity = Some((cert.to_owned(), key.to_owned()));
+        self
+    }
+
+    /// A header of every request; it replaces one of that name, and an empty value takes it away.
+    pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
+        self.headers.retain(|(known, _)| !known.eq_ignore_ascii_case(name));
+        self.headers.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    pub(crate) fn http2(mut self) -> Self {
+        self.http2 = true;
+        self
+    }
+
+    /// Another path on the same server.
+    pub(crate) fn path(mut self, path: &str) -> Self {
+        let mut parts = self.uri.into_parts();
+        parts.path_and_query = Some(path.parse().unwrap());
+        self.uri = Uri::from_parts(parts).unwrap();
+        self
+    }
+
+    /// POST as an MCP client does it.
+    pub(crate) async fn post(&self, body: impl Into<Bytes>) -> Response {
+        let this = self.clone().or_header("content-type", JSON).or_header("accept", JSON_OR_STREAM);
+        this.request(Method::POST, body).await
+    }
+
+    /// The stream of what belongs to no request.
+    pub(crate) async fn get(&self) -> Response {
+        self.clone().or_header("accept", "text/event-stream").request(Method::GET, Bytes::new()).await
+    }
+
+    pub(crate) async fn delete(&self) -> Response {
+        self.request(Method::DELETE, Bytes::new()).await
+    }
+
+    pub(crate) async fn request(&self, method: Method, body: impl Into<Bytes>) -> Response {
+        self.try_request(method, body).await.unwrap_or_else(|error| panic!("{}: {error}", self.uri))
+    }
+
+    /// As [`Self::request`], where a refused connection or handshake is what a test expects.
+    pub(crate) async fn try_request(
+        &self,
+        method: Method,
+        body: impl Into<Bytes>,
+    ) -> Result<Response, String> {
+        within("response", self.send(method, body.into())).await.map_err(|error| error.to_string())
+    }
+
+    async fn send(&self, method: Method, body: Bytes) -> Result<Response, Box<dyn std::error::Error>> {
+        let host = self.uri.host().unwrap();
+        let port = self.uri.port_u16().unwrap_or(if self.ca.is_some() { 443 } else { 80 });
+        let tcp = TcpStream::connect((host.trim_matches(['[', ']']), port)).await?;
+        let mut request = Request::builder().method(method).uri(&self.uri);
+        if !self.http2 {
+            request = request.uri(self.uri.path_and_query().unwrap().as_str());
+            if !self.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
+                request = request.header("host", self.uri.authority().unwrap().as_str());
+            }
+        }
+        for (name, value) in self.headers.iter().filter(|(_, value)| !value.is_empty()) {
+            request = request.header(name, value);
+        }
+        let request = request.body(Full::new(body))?;
+        let response = if self.uri.scheme_str() == Some("https") {
+            self.exchange(TokioIo::new(self.handshake(host, tcp).await?), request).await?
+        } else {
+            self.exchange(TokioIo::new(tcp), request).await?
+        };
+        let (head, body) = response.into_parts();
+        Ok(Response { status: head.status, headers: head.headers, body, buffer: Vec::new() })
+    }
+
+    async fn exchange(
+        &self,
+        io: impl Read + Write + Send + Unpin + 'static,
+        request: Request<Full<Bytes>>,
+    ) -> hyper::Result<hyper::Response<Incoming>> {
+        if self.http2 {
+            let (mut sender, connection) =
+                hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await?;
+            tokio::spawn(connection);
+            sender.send_request(request).await
+        } else {
+            let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await?;
+            tokio::spawn(connection);
+            sender.send_request(request).await
+        }
+    }
+
+    async fn handshake(
+        &self,
+        host: &str,
+        tcp: TcpStream,
+    ) -> Result<SslStream<TcpStream>, Box<dyn std::error::Error>> {
+        let mut builder = SslConnector::builder(SslMethod::tls_client())?;
+        if let Some(ca) = &self.ca {
+            builder.set_ca_file(ca)?;
+        }
+        if let Some((cert, key)) = &self.identity {
+            builder.set_certificate_chain_file(cert)?;
+            builder.set_private_key_file(key, SslFiletype::PEM)?;
+        }
+        builder.set_alpn_protos(if self.http2 { b"\x02h2" } else { b"\x08http/1.1" })?;
+        let ssl = builder.build().configure()?.into_ssl(host.trim_matches(['[', ']']))?;
+        let mut stream = SslStream::new(ssl, tcp)?;
+        Pin::new(&mut stream).connect().await?;
+        Ok(stream)
+    }
+
+    fn or_header(self, name: &str, value: &str) -> Self {
+        if self.headers.iter().any(|(known, _)| known.eq_ignore_ascii_case(name)) {
+            return self;
+        }
+        self.header(name, value)
+    }
+}
+
+/// A response whose body is read as it comes. Dropping it closes its connection.
+#[derive(Debug)]
+pub(crate) struct Response {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    body: Incoming,
+    buffer: Vec<u8>,
+}
+
+impl Response {
+    /// The value of a header, empty when it is missing.
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+
+    pub(crate) fn is_stream(&self) -> bool {
+        self.header("content-type").starts_with("text/event-stream")
+    }
+
+    pub(crate) async fn text(self) -> String {
+        let body = within("body", self.body.collect()).await.unwrap().to_bytes();
+        String::from_utf8(body.to_vec()).unwrap()
+    }
+
+    pub(crate) async fn json(self) -> Value {
+        let text = self.text().await;
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("not JSON: {text}: {error}"))
+    }
+
+    /// The messages of a whole body, be it JSON or a stream that ends.
+    pub(crate) async fn messages(mut self) -> Vec<Value> {
+        if !self.is_stream() {
+            return vec![self.json().await];
+        }
+        let mut messages = Vec::new();
+        while let Some(message) = self.next_message().await {
+            messages.push(message);
+        }
+        messages
+    }
+
+    /// The next message on a stream; `None` at its end.
+    pub(crate) async fn next_message(&mut self) -> Option<Value> {
+        loop {
+            let event = self.next_event().await?;
+            // An event without data only names a point to resume from.
+            if !event.data.is_empty() {
+                return Some(serde_json::from_str(&event.data).unwrap());
+            }
+        }
+    }
+
+    pub(crate) async fn next_event(&mut self) -> Option<Event> {
+        loop {
+            if let Item::Event(event) = self.next_item().await? {
+                return Some(event);
+            }
+        }
+    }
+
+    /// The next event or comment on a stream; `None` at its end.
+    pub(crate) async fn next_item(&mut self) -> Option<Item> {
+        assert!(self.is_stream(), "{} with {} is no stream", self.status, self.header("content-type"));
+        loop {
+            if let Some(item) = take_item(&mut self.buffer) {
+                return Some(item);
+            }
+            match within("event", self.body.frame()).await? {
+                Ok(frame) => self.buffer.extend_from_slice(&frame.into_data().unwrap_or_default()),
+                Err(error) => panic!("the stream broke: {error}"),
+            }
+        }
+    }
+}

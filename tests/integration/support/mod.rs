@@ -1,0 +1,38 @@
+//! What the tests share: the bridge and other programs as guarded processes, certificates, and a client that shows
+//! HTTP as it is on the wire.
+
+pub(crate) mod bridge;
+pub(crate) mod certs;
+pub(crate) mod http;
+pub(crate) mod process;
+pub(crate) mod session;
+mod sse;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How long anything that a test waits for may take: far more than it does on a slow machine.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+
+pub(crate) const BRIDGE: &str = env!("CARGO_BIN_EXE_mcp-bridge");
+
+pub(crate) fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// `tests/support/fixture_server`, which `cargo test` builds as an example beside the bridge.
+pub(crate) fn fixture_server() -> String {
+    example("fixture-server")
+}
+
+pub(crate) fn example(name: &str) -> String {
+    let path: PathBuf = Path::new(BRIDGE).parent().unwrap().join("examples").join(name);
+    assert!(path.exists(), "{} is missing: `cargo build --examples` makes it", path.display());
+    path.into_os_string().into_string().unwrap()
+}
+
+/// The result of what must not take forever.
+pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
+    let outcome = tokio::time::timeout(DEADLINE, future).await;
+    outcome.unwrap_or_else(|_| panic!("{what}: not within {DEADLINE:?}"))
+}

@@ -1,0 +1,174 @@
+//! A program that ends with its guard, and whose output lines can be waited for.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Condvar, Mutex, mpsc};
+use std::thread;
+use std::time::Instant;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::{Value, json};
+
+use super::DEADLINE;
+
+pub(crate) struct Process {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    stdout: mpsc::Receiver<String>,
+    stderr: Arc<Lines>,
+    next_id: u64,
+}
+
+impl Process {
+    pub(crate) fn spawn(command: &mut Command) -> Self {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        let (sender, stdout) = mpsc::channel();
+        each_line(child.stdout.take().unwrap(), move |line| drop(sender.send(line)));
+        let stderr = Arc::new(Lines::default());
+        let collected = Arc::clone(&stderr);
+        each_line(child.stderr.take().unwrap(), move |line| collected.push(line));
+        Self { stdin: child.stdin.take(), child, stdout, stderr, next_id: 1 }
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Writes one line to standard input.
+    pub(crate) fn send(&mut self, line: &str) {
+        let stdin = self.stdin.as_mut().expect("standard input is open");
+        stdin.write_all(format!("{line}\n").as_bytes()).unwrap();
+    }
+
+    pub(crate) fn close_stdin(&mut self) {
+        self.stdin = None;
+    }
+
+    /// The next line of standard output; `None` at its end.
+    pub(crate) fn next_line(&self) -> Option<String> {
+        match self.stdout.recv_timeout(DEADLINE) {
+            Ok(line) => Some(line),
+            Err(mpsc::RecvTimeoutError::Disconnected) => None,
+            Err(mpsc::RecvTimeoutError::Timeout) => panic!("no line on stdout within {DEADLINE:?}"),
+        }
+    }
+
+    pub(crate) fn next_message(&self) -> Value {
+        let line = self.next_line().expect("stdout is open");
+        serde_json::from_str(&line).unwrap_or_else(|error| panic!("not a message: {line}: {error}"))
+    }
+
+    /// Sends a request and reads as far as its response; what came before it is dropped.
+    pub(crate) fn request(&mut self, method: &str, params: &Value) -> Value {
+        let id = self.next_id;
+        self.next_id += 1;
+        self.send(&json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params}).to_string());
+        loop {
+            let message = self.next_message();
+            if message["id"] == id && message.get("method").is_none() {
+                return message;
+            }
+        }
+    }
+
+    pub(crate) fn initialize(&mut self) -> Value {
+        let client = json!({"name": "test", "version": "1"});
+        let params = json!({"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": client});
+        let answer = self.request("initialize", &params);
+        self.send(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#);
+        answer
+    }
+
+    pub(crate) fn call(&mut self, tool: &str, arguments: &Value) -> Value {
+        self.request("tools/call", &json!({"name": tool, "arguments": arguments}))
+    }
+
+    /// Waits for a line on stderr that contains the text, from the first line on.
+    pub(crate) fn logged(&self, text: &str) -> String {
+        self.stderr.wait_for(text).unwrap_or_else(|all| panic!("`{text}` was not logged, but:\n{all}"))
+    }
+
+    pub(crate) fn stderr(&self) -> String {
+        self.stderr.all()
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(i32::try_from(self.pid()).unwrap()), signal).unwrap();
+    }
+
+    /// Waits for the end that something else has brought about.
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        self.wait_until(Instant::now() + DEADLINE)
+            .unwrap_or_else(|| panic!("still running:\n{}", self.stderr()))
+    }
+
+    /// Ends it as a service manager does, and says how it ended.
+    pub(crate) fn terminate(&mut self) -> ExitStatus {
+        self.signal(Signal::SIGTERM);
+        self.wait()
+    }
+
+    /// `Child::wait` has no limit; asking every few milliseconds has one.
+    fn wait_until(&mut self, deadline: Instant) -> Option<ExitStatus> {
+        loop {
+            match self.child.try_wait().unwrap() {
+                Some(status) => return Some(status),
+                None if Instant::now() > deadline => return None,
+                None => thread::sleep(std::time::Duration::from_millis(5)),
+            }
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("stderr of process {}:\n{}", self.pid(), self.stderr());
+        }
+        if let Ok(None) = self.child.try_wait() {
+            self.signal(Signal::SIGTERM);
+            if self.wait_until(Instant::now() + DEADLINE / 3).is_none() {
+                drop(self.child.kill());
+                drop(self.child.wait());
+            }
+        }
+    }
+}
+
+/// Lines that one thread collects and others wait for.
+#[derive(Default)]
+struct Lines {
+    lines: Mutex<Vec<String>>,
+    grown: Condvar,
+}
+
+impl Lines {
+    fn push(&self, line: String) {
+        self.lines.lock().unwrap().push(line);
+        self.grown.notify_all();
+    }
+
+    fn all(&self) -> String {
+        self.lines.lock().unwrap().join("\n")
+    }
+
+    fn wait_for(&self, text: &str) -> Result<String, String> {
+        let lines = self.lines.lock().unwrap();
+        let missing = |lines: &mut Vec<String>| !lines.iter().any(|line| line.contains(text));
+        let (lines, _) = self.grown.wait_timeout_while(lines, DEADLINE, missing).unwrap();
+        lines.iter().find(|line| line.contains(text)).cloned().ok_or_else(|| lines.join("\n"))
+    }
+}
+
+fn each_line(pipe: impl Read + Send + 'static, mut take: impl FnMut(String) + Send + 'static) {
+    thread::spawn(move || {
+        let mut pipe = BufReader::new(pipe);
+        let mut line = Vec::new();
+        while pipe.read_until(b'\n', &mut line).unwrap_or(0) > 0 {
+            take(String::from_utf8_lossy(line.strip_suffix(b"\n").unwrap_or(&line)).into_owned());
+            line.clear();
+        }
+    });
+}
