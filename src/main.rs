@@ -1,2 +1,55 @@
-//! The `mcp-bridge` program.
-fn main() {}
+//! The `mcp-bridge` program: reads its arguments, runs a command, tells once what went wrong.
+
+mod check;
+mod run;
+
+use std::{fmt::Display, process::ExitCode};
+
+use mcp_bridge::cli::{self, Command};
+
+/// Exit codes, as the README promises them.
+mod exit {
+    /// Something failed while running.
+    pub(crate) const FAILED: u8 = 1;
+    /// Wrong usage or configuration.
+    pub(crate) const CONFIGURATION: u8 = 2;
+}
+
+fn main() -> ExitCode {
+    let cli = cli::parse();
+    let done = match cli.load_config() {
+        Err(e) => Err(Failure::configuration(e)),
+        Ok((Command::Check { json }, config)) => check::run(&config, json),
+        Ok((Command::Run, config)) => run::run(config),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            failure.print();
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+/// Why the program ends before its time.
+pub(crate) struct Failure {
+    message: String,
+    code: u8,
+}
+
+impl Failure {
+    /// The configuration, or what it names, is not usable.
+    pub(crate) fn configuration(error: impl Display) -> Self {
+        Self { message: error.to_string(), code: exit::CONFIGURATION }
+    }
+
+    /// Something else.
+    pub(crate) fn running(error: impl Display) -> Self {
+        Self { message: error.to_string(), code: exit::FAILED }
+    }
+
+    #[expect(clippy::print_stderr, reason = "the one place that speaks to whoever started the program")]
+    fn print(&self) {
+        eprintln!("mcp-bridge: {}", self.message);
+    }
+}

@@ -3,7 +3,7 @@
 //! Nothing here is optional that has a default, and nothing here can contradict itself: `config::load`
 //! has judged it. The default of a key stands beside its field, and only there.
 
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
 use super::secret::Secret;
 
@@ -91,6 +91,19 @@ pub enum Listen {
     Unix(PathBuf),
     /// `systemd`: the one socket that the service manager passes in.
     Systemd,
+}
+
+impl fmt::Display for Listen {
+    /// As it is written in the file.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp { host: None, port } => write!(f, ":{port}"),
+            Self::Tcp { host: Some(host), port } if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Self::Tcp { host: Some(host), port } => write!(f, "{host}:{port}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Systemd => f.write_str("systemd"),
+        }
+    }
 }
 
 impl Listen {

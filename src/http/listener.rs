@@ -70,7 +70,11 @@ impl Listener {
             Listen::Unix(path) => bind_unix(path),
             Listen::Systemd => return from_systemd(),
         };
-        bound.map_err(|source| BindError::Address { address: shown(listen), hint: hint(&source), source })
+        bound.map_err(|source| BindError::Address {
+            address: listen.to_string(),
+            hint: hint(&source),
+            source,
+        })
     }
 
     /// Whether connections carry an IP address.
@@ -106,14 +110,6 @@ impl fmt::Display for Listener {
             (Self::Tcp(_), Some(address)) => write!(f, "{address}"),
             (Self::Tcp(_), None) => f.write_str("a socket"),
         }
-    }
-}
-
-fn shown(listen: &Listen) -> String {
-    match listen {
-        Listen::Tcp { host, port } => format!("{}:{port}", host.as_deref().unwrap_or_default()),
-        Listen::Unix(path) => format!("unix:{}", path.display()),
-        Listen::Systemd => "systemd".to_owned(),
     }
 }
 
