@@ -82,7 +82,9 @@ async fn run_connect(config: config::Connect) -> Result<(), Failure> {
 
 /// The policy in force, and what deserves attention about it.
 fn tell(warnings: &[String], report: &tls::Report) {
-    warnings.iter().for_each(|warning| warn!("{warning}"));
+    for warning in warnings {
+        warn!("{warning}");
+    }
     report.to_string().lines().for_each(|line| debug!("{line}"));
 }
 

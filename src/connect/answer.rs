@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, time::Duration};
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Limited};
+use http_body_util::{BodyExt, Collected, Limited};
 use hyper::{HeaderMap, Response, StatusCode, body::Incoming, header::CONTENT_TYPE};
 
 use super::{
@@ -13,7 +13,7 @@ use super::{
 use crate::{
     framing::sse::{Decoder, Event},
     http::causes,
-    jsonrpc::{Message, Payload, parse},
+    jsonrpc::{Kind, Message, Payload, parse},
 };
 
 /// Longest body of an error that is looked at, in bytes.
@@ -85,11 +85,11 @@ impl Refused {
     /// The JSON-RPC error in the body, if that is what it holds; else the status in words.
     pub(super) async fn explain(self) -> Result<Message, Failure> {
         let text =
-            Limited::new(self.body, MAX_ERROR).collect().await.map(|b| b.to_bytes()).unwrap_or_default();
-        if let Ok(Payload::Single(message)) = parse(text.clone()) {
-            if matches!(message.kind, crate::jsonrpc::Kind::Response { is_error: true, .. }) {
-                return Ok(message);
-            }
+            Limited::new(self.body, MAX_ERROR).collect().await.map(Collected::to_bytes).unwrap_or_default();
+        if let Ok(Payload::Single(message @ Message { kind: Kind::Response { is_error: true, .. }, .. })) =
+            parse(text.clone())
+        {
+            return Ok(message);
         }
         let is_text = media_type(&self.headers) == "text/plain";
         let text = String::from_utf8_lossy(&text);

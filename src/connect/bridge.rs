@@ -267,10 +267,10 @@ impl Bridge {
         self.stop_listening();
         self.in_flight().drain().for_each(|(_, cancelled)| cancelled.cancel());
         let (_, headers) = self.session().headers();
-        if headers.id.is_some() {
-            if let Ok(Err(e)) = timeout(patience, self.remote.delete(&headers)).await {
-                log::debug!("the session was not ended: {e}");
-            }
+        if headers.id.is_some()
+            && let Ok(Err(e)) = timeout(patience, self.remote.delete(&headers)).await
+        {
+            log::debug!("the session was not ended: {e}");
         }
         self.stdout.close();
         let _ = timeout(patience, self.stdout.closed()).await;

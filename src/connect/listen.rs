@@ -15,7 +15,7 @@ use super::{
 /// How long to wait before a stream that ended is opened again, unless the server says otherwise.
 const AGAIN: Duration = Duration::from_secs(1);
 /// The longest that a server may ask to wait.
-const LONGEST: Duration = Duration::from_mins(5);
+const LONGEST: Duration = Duration::from_secs(5 * 60);
 
 /// What became of one attempt.
 enum Outcome {
@@ -52,17 +52,16 @@ pub(super) async fn run(bridge: &Arc<Bridge>) {
                 }
                 resume = None;
             }
-            Err(e) => match delays.next() {
-                Some(delay) => {
-                    log::debug!("the server's stream: {e}; trying again in {delay:?}");
-                    sleep(delay).await;
-                }
-                None => {
+            Err(e) => {
+                let Some(delay) = delays.next() else {
                     log::warn!("the server's stream can't be opened: {e}; trying again with the next answer");
                     bridge.reached.notified().await;
                     delays = Delays::new(bridge.remote.config.retry);
-                }
-            },
+                    continue;
+                };
+                log::debug!("the server's stream: {e}; trying again in {delay:?}");
+                sleep(delay).await;
+            }
         }
     }
 }

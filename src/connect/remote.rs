@@ -95,10 +95,17 @@ impl Remote {
         body: Bytes,
     ) -> Result<Response<Incoming>, Failure> {
         headers.extend(self.fixed.clone());
-        session.id.iter().for_each(|id| drop(headers.insert(mcp::SESSION_ID, id.clone())));
-        session.version.iter().for_each(|v| drop(headers.insert(mcp::PROTOCOL_VERSION, v.clone())));
         let token = self.token.header();
-        token.iter().for_each(|token| drop(headers.insert(header::AUTHORIZATION, token.clone())));
+        let own = [
+            (mcp::SESSION_ID, &session.id),
+            (mcp::PROTOCOL_VERSION, &session.version),
+            (header::AUTHORIZATION, &token),
+        ];
+        for (name, value) in own {
+            if let Some(value) = value {
+                headers.insert(name, value.clone());
+            }
+        }
         let response = self.connect_and_send(method, &headers, &body).await?;
         if response.status() != StatusCode::UNAUTHORIZED {
             return Ok(response);

@@ -20,7 +20,7 @@ use crate::{
 /// How long the output of a child that has exited is waited for: a process of its own may hold the pipe open.
 const LAST_OUTPUT: Duration = Duration::from_millis(500);
 /// A driver with nothing due looks again after this.
-const FAR: Duration = Duration::from_hours(24);
+const FAR: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The times that a session keeps.
 #[derive(Debug, Clone, Copy)]
@@ -98,16 +98,16 @@ async fn run(live: &Arc<Live>, child: &mut Child, times: Times) -> End {
     let Child { stdin, stdout, process } = child;
     let (exited, input_closed) = (process.exited(), stdin.closed());
     let (told, drained) = (live.end.cancelled(), live.drain.cancelled());
-    let timer = sleep_until((Instant::now() + FAR).into());
-    tokio::pin!(exited, input_closed, told, drained, timer);
+    let alarm = sleep_until((Instant::now() + FAR).into());
+    tokio::pin!(exited, input_closed, told, drained, alarm);
     let mut draining = false;
     loop {
         if draining && live.state().session.exchanges() == 0 {
             return End::Told;
         }
         let due = due(live, times);
-        if timer.deadline() != due.into() {
-            timer.as_mut().reset(due.into());
+        if alarm.deadline() != due.into() {
+            alarm.as_mut().reset(due.into());
         }
         tokio::select! {
             biased;
@@ -124,7 +124,7 @@ async fn run(live: &Arc<Live>, child: &mut Child, times: Times) -> End {
                 live.end_listeners();
             }
             () = live.wake.notified() => {}
-            () = &mut timer => {
+            () = &mut alarm => {
                 if expire(live, times) {
                     return End::Idle;
                 }
@@ -165,14 +165,14 @@ async fn discard<R: tokio::io::AsyncRead + Unpin>(mut stdout: crate::framing::li
 
 async fn take(live: &Live, framed: Framed) {
     match framed {
-        Framed::Line(line) => take_line(live, line).await,
+        Framed::Line(text) => take_text(live, text).await,
         Framed::TooLong { length, .. } => too_long(live, length),
     }
 }
 
-async fn take_line(live: &Live, line: Bytes) {
-    let length = line.len();
-    match parse(line) {
+async fn take_text(live: &Live, text: Bytes) {
+    let length = text.len();
+    match parse(text) {
         Ok(Payload::Single(message)) => route(live, message).await,
         Ok(Payload::Batch(messages)) => {
             for message in messages {

@@ -141,7 +141,7 @@ async fn pass(
                 Ok(()) => {}
                 Err(Refused::Gone) => return Err(Refusal::UnknownSession),
                 Err(Refused::Error(e)) => {
-                    log::warn!("session {}: a message is lost: {}", live.short_id(), e.message)
+                    log::warn!("session {}: a message is lost: {}", live.short_id(), e.message);
                 }
             }
         }
@@ -171,12 +171,12 @@ async fn respond(app: &App, mut inbox: Inbox, accepts: Accepts, batch: bool) -> 
         } else {
             inbox.next().await
         };
-        let Some(item) = next else { return ended(lines, accepts) };
+        let Some(item) = next else { return ended(&lines, accepts) };
         let plain = item.line.is_none() || item.response;
         lines.extend(item.line);
         match (plain && accepts.json, item.last) {
             (true, true) if !lines.is_empty() => return whole(&lines, batch),
-            (true, true) => return ended(lines, accepts),
+            (true, true) => return ended(&lines, accepts),
             (true, false) => {}
             (false, _) => return stream(app, lines, inbox),
         }
@@ -195,9 +195,9 @@ fn whole(lines: &VecDeque<Line>, batch: bool) -> Response<Body> {
 }
 
 /// The exchange was cancelled: no answer comes.
-fn ended(lines: VecDeque<Line>, accepts: Accepts) -> Response<Body> {
+fn ended(lines: &VecDeque<Line>, accepts: Accepts) -> Response<Body> {
     if !lines.is_empty() {
-        return whole(&lines, true);
+        return whole(lines, true);
     }
     if accepts.events { reply::events(Events::ended()) } else { reply::empty(StatusCode::ACCEPTED) }
 }

@@ -154,7 +154,7 @@ impl Live {
         }
         match intake {
             Intake::Ignore(why) => {
-                log::debug!("session {}: a client's message is dropped: {why}", self.short_id())
+                log::debug!("session {}: a client's message is dropped: {why}", self.short_id());
             }
             Intake::Forward(deliveries) => {
                 if let Err(e) = reserved.send(message.line.clone()) {

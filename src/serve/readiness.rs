@@ -42,7 +42,12 @@ enum Known {
 
 impl Readiness {
     pub(super) fn new(command: ChildCommand, grace: Duration) -> Arc<Self> {
-        Arc::new(Self { command, grace, known: Mutex::new(Known::Nothing), trying: Default::default() })
+        Arc::new(Self {
+            command,
+            grace,
+            known: Mutex::new(Known::Nothing),
+            trying: tokio::sync::Mutex::default(),
+        })
     }
 
     fn known(&self) -> Known {

@@ -105,7 +105,7 @@ impl Serve {
         let (process, dir) = self.spawn();
         let line = process.logged(MARK);
         let url = line.split(MARK).nth(1).unwrap().split([' ', ',', '"']).next().unwrap().to_owned();
-        Bridge { process, url, guard, _dir: dir }
+        Bridge { process, url, guard, dir }
     }
 }
 
@@ -113,7 +113,7 @@ pub(crate) struct Bridge {
     process: Process,
     pub(crate) url: String,
     guard: Guard,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 impl Bridge {
@@ -150,12 +150,19 @@ impl Bridge {
                 command.extend([
                     "--ca-cert".into(),
                     cert("ca.crt"),
-                    "--token-env".into(),
-                    TOKEN_VARIABLE.into(),
+                    "--token-file".into(),
+                    self.token_file(),
                 ]);
             }
         }
         command
+    }
+
+    /// A file with the token; some hosts of stdio servers pass no environment on.
+    fn token_file(&self) -> String {
+        let file = self.dir.path().join("token");
+        std::fs::write(&file, TOKEN).unwrap();
+        file.into_os_string().into_string().unwrap()
     }
 
     /// A `connect` to this bridge.
