@@ -8,7 +8,7 @@ use std::{
 use hyper::{Response, body::Incoming};
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -23,6 +23,8 @@ use crate::{
 
 /// How long the server may take to take in that a request is cancelled.
 const CANCEL_PATIENCE: Duration = Duration::from_secs(5);
+/// The longest that a server may ask to wait before its stream is resumed.
+pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(5 * 60);
 
 /// Sends a request and sees that it is answered once: by the server, or with what went wrong. A cancelled one is not.
 pub(super) async fn run(bridge: Arc<Bridge>, message: Message, id: RequestId, cancelled: CancellationToken) {
@@ -63,6 +65,22 @@ impl Times {
             _ => (left, self.total),
         };
         timeout(allowed, step).await.unwrap_or(Err(Failure::TimedOut(named)))
+    }
+}
+
+/// Where a broken stream is taken up again, and when.
+#[derive(Default)]
+struct Resume {
+    last_event_id: Option<String>,
+    wait: Option<Duration>,
+    /// Since the last message.
+    attempts: u32,
+}
+
+impl Resume {
+    fn note(&mut self, events: &Events) {
+        self.last_event_id = events.last_event_id().map(str::to_owned).or(self.last_event_id.take());
+        self.wait = events.retry().or(self.wait);
     }
 }
 
@@ -111,13 +129,48 @@ impl Exchange<'_> {
     }
 
     async fn stream(&self, mut events: Events) -> Result<(), Failure> {
+        let mut resume = Resume::default();
         while self.bridge.is_waiting(self.id) {
-            match self.times.limit(events.next()).await? {
-                Some(message) => self.deliver(message).await,
-                None => return Err(Failure::NoAnswer),
+            match self.times.limit(events.next()).await {
+                Ok(Some(message)) => {
+                    resume.attempts = 0;
+                    self.deliver(message).await;
+                }
+                Ok(None) => {
+                    resume.note(&events);
+                    events = self.resume(&mut resume, Failure::NoAnswer).await?;
+                }
+                Err(broken @ Failure::Broken(_)) => {
+                    resume.note(&events);
+                    events = self.resume(&mut resume, broken).await?;
+                }
+                Err(failure) => return Err(failure),
             }
         }
         Ok(())
+    }
+
+    /// Takes up a stream that ended before its answer, if the server has given its events ids.
+    ///
+    /// Source: `basic/transports`, "Resumability and Redelivery".
+    async fn resume(&self, resume: &mut Resume, failure: Failure) -> Result<Events, Failure> {
+        let retry = &self.bridge.remote.config.retry;
+        resume.attempts += 1;
+        let Some(last) = resume.last_event_id.as_deref().filter(|_| resume.attempts <= retry.max_retries)
+        else {
+            return Err(failure);
+        };
+        let wait = resume.wait.unwrap_or(retry.initial_delay).min(LONGEST_WAIT);
+        log::debug!("the stream of an answer ended early ({failure}); resuming it in {wait:?}");
+        let (_, headers) = self.bridge.session().headers();
+        let resumed = async {
+            sleep(wait).await;
+            Answer::of(self.bridge.remote.get(&headers, Some(last)).await?)
+        };
+        match self.times.limit(resumed).await? {
+            Answer::Events(events) => Ok(events),
+            _ => Err(failure),
+        }
     }
 
     async fn deliver(&self, message: Message) {

@@ -8,14 +8,13 @@ use tokio::time::sleep;
 use super::{
     answer::{Answer, Events},
     bridge::{Bridge, is_lost},
+    exchange::LONGEST_WAIT,
     failure::Failure,
     remote::Delays,
 };
 
 /// How long to wait before a stream that ended is opened again, unless the server says otherwise.
 const AGAIN: Duration = Duration::from_secs(1);
-/// The longest that a server may ask to wait.
-const LONGEST: Duration = Duration::from_secs(5 * 60);
 
 /// What became of one attempt.
 enum Outcome {
@@ -42,7 +41,7 @@ pub(super) async fn run(bridge: &Arc<Bridge>) {
             Ok(Outcome::Ended { last_event_id, retry }) => {
                 delays = Delays::new(bridge.remote.config.retry);
                 resume = last_event_id.or(resume);
-                sleep(retry.unwrap_or(AGAIN).min(LONGEST)).await;
+                sleep(retry.unwrap_or(AGAIN).min(LONGEST_WAIT)).await;
             }
             Ok(Outcome::Reopened) => resume = None,
             Ok(Outcome::NotOffered) => {
