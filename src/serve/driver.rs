@@ -106,6 +106,10 @@ async fn run(live: &Arc<Live>, child: &mut Child, times: Times) -> End {
             return End::Told;
         }
         let due = due(live, times);
+        // Asked for here and not only by the alarm, which a child that writes without end would drown out.
+        if due <= Instant::now() && expire(live, times) {
+            return End::Idle;
+        }
         if alarm.deadline() != due.into() {
             alarm.as_mut().reset(due.into());
         }
@@ -124,11 +128,7 @@ async fn run(live: &Arc<Live>, child: &mut Child, times: Times) -> End {
                 live.end_listeners();
             }
             () = live.wake.notified() => {}
-            () = &mut alarm => {
-                if expire(live, times) {
-                    return End::Idle;
-                }
-            }
+            () = &mut alarm => {}
         }
     }
 }

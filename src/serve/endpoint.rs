@@ -99,6 +99,9 @@ async fn open(
     };
     let opening = Opening { app, live: &live, done: false };
     let mut response = pass(app, &live, vec![message], accepts, false).await?;
+    if live.state().session.is_refused() {
+        return Ok(response); // without a session, whose end dropping `opening` is
+    }
     let session_id = HeaderValue::from_str(&live.id).map_err(|_| Refusal::UnknownSession)?;
     opening.finish();
     response.headers_mut().insert(mcp::SESSION_ID, session_id);

@@ -96,6 +96,7 @@ pub struct Session {
     held: Held,
     initialize: Option<RequestId>,
     revision: Option<mcp::LegacyRevision>,
+    refused: bool,
 }
 
 impl Session {
@@ -108,12 +109,18 @@ impl Session {
             held: Held::default(),
             initialize: None,
             revision: None,
+            refused: false,
         }
     }
 
     /// The revision that client and server agreed on, once the server has answered `initialize`.
     pub fn revision(&self) -> Option<mcp::LegacyRevision> {
         self.revision
+    }
+
+    /// Whether the server has answered `initialize` with an error, so that there is no session.
+    pub fn is_refused(&self) -> bool {
+        self.refused
     }
 
     /// Whether nothing is in flight and no stream is open.
@@ -210,7 +217,7 @@ impl Session {
     /// The server sent a message.
     pub fn from_server(&mut self, message: Message, now: Instant) -> Outcome {
         match &message.kind {
-            Kind::Response { id, .. } => self.answered(id.clone(), message.line),
+            Kind::Response { id, is_error } => self.answered(id.clone(), *is_error, message.line),
             Kind::Request { id, progress_token, .. } => {
                 if self.asked.len() + self.held.len() >= MAX_ASKED {
                     let error =
@@ -233,7 +240,7 @@ impl Session {
         }
     }
 
-    fn answered(&mut self, id: Option<RequestId>, line: Line) -> Outcome {
+    fn answered(&mut self, id: Option<RequestId>, is_error: bool, line: Line) -> Outcome {
         let Some(id) = id else { return Outcome::Ignore("an error without an id") };
         let Some((exchange, last)) = self.in_flight.finish(&id) else {
             return Outcome::Ignore(
@@ -241,6 +248,7 @@ impl Session {
             );
         };
         if self.initialize.as_ref() == Some(&id) && self.revision.is_none() {
+            self.refused = is_error;
             self.revision = negotiated(&line);
         }
         Outcome::Deliver(Delivery { stream: exchange.stream, line: Some(line), response: true, last })

@@ -281,3 +281,11 @@ fn the_revision_is_the_servers_word() {
     case.server(r#"{"jsonrpc":"2.0","id":0,"result":{"protocolVersion":"2025-03-26"}}"#);
     assert_eq!(case.session.revision(), Some(mcp::LegacyRevision::V2025_03_26));
 }
+
+#[test]
+fn an_initialize_that_is_refused_makes_no_session() {
+    let mut case = Case::new();
+    case.intake(r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{}}"#, true).unwrap();
+    case.server(r#"{"jsonrpc":"2.0","id":0,"error":{"code":-32602,"message":"no"}}"#);
+    assert!(case.session.is_refused());
+}

@@ -1,6 +1,7 @@
 //! The tree → [`Config`]: defaults, and what must fit together.
 
 mod address;
+mod ahead;
 mod auth;
 mod connect;
 mod headers;
@@ -63,7 +64,10 @@ pub(super) fn config(root: &Node, mode: Mode, env: Environment<'_>, compat: Comp
         Mode::Client => Role::Connect(Box::new(connect::connect(r)?)),
     };
     let warnings = std::mem::take(&mut r.warnings);
-    Ok(Config { file: None, role, logging, metrics_listen, fips_required, warnings })
+    let mut config = Config { file: None, role, logging, metrics_listen, fips_required, warnings };
+    let ahead = ahead::warnings(&config);
+    config.warnings.extend(ahead);
+    Ok(config)
 }
 
 fn logging(r: &mut Reader<'_>, mode: Mode) -> Result<Logging, Fault> {
