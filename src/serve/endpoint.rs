@@ -2,24 +2,25 @@
 //!
 //! Source: the MCP specification, `basic/transports`, revisions 2025-03-26 to 2025-11-25.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::sync::Arc;
 
 use hyper::{HeaderMap, Method, Request, Response, StatusCode, body::Incoming, header::HeaderValue};
 use tokio::time::{Instant, timeout_at};
 
 use super::{
-    live::{Live, Refused},
+    live::{Live, Refused, Unresumable},
     media::{self, Accepts},
     pipeline::App,
     reply::{self, Refusal},
     sessions::OpenError,
-    stream::{Events, Inbox},
+    stream::{Events, Inbox, Item},
 };
 use crate::{
     auth::Principal,
     http::{self, Body},
-    jsonrpc::{self, ErrorObject, Kind, Line, Message, Payload, RequestId},
+    jsonrpc::{self, ErrorObject, Kind, Message, Payload, RequestId},
     mcp::{self, LegacyRevision},
+    session::EventId,
 };
 
 /// Answers a request to the endpoint.
@@ -151,7 +152,7 @@ async fn pass(
         return Ok(reply::empty(StatusCode::ACCEPTED));
     };
     match live.exchange(messages, accepts.events).await {
-        Ok(inbox) => Ok(respond(app, inbox, accepts, batch).await),
+        Ok(inbox) => Ok(respond(app, live, inbox, accepts, batch).await),
         Err(Refused::Gone) => Err(Refusal::UnknownSession),
         Err(Refused::Error(e)) => Ok(error(&e, Some(&id))),
     }
@@ -162,47 +163,59 @@ fn error(error: &ErrorObject, id: Option<&RequestId>) -> Response<Body> {
 }
 
 /// JSON when nothing but the answer comes, and soon; a stream otherwise.
-async fn respond(app: &App, mut inbox: Inbox, accepts: Accepts, batch: bool) -> Response<Body> {
+async fn respond(app: &App, live: &Live, mut inbox: Inbox, accepts: Accepts, batch: bool) -> Response<Body> {
     let stream_at = Instant::now() + app.config.stream_after;
-    let mut lines = VecDeque::new();
+    let mut items: Vec<Item> = Vec::new();
     loop {
         let next = if accepts.events {
             match timeout_at(stream_at, inbox.next()).await {
                 Ok(next) => next,
-                Err(_) => return stream(app, lines, inbox),
+                Err(_) => return stream(app, live, &items, inbox),
             }
         } else {
             inbox.next().await
         };
-        let Some(item) = next else { return ended(&lines, accepts) };
-        let plain = item.line.is_none() || item.response;
-        lines.extend(item.line);
-        match (plain && accepts.json, item.last) {
-            (true, true) if !lines.is_empty() => return whole(&lines, batch),
-            (true, true) => return ended(&lines, accepts),
+        let Some(item) = next else { return ended(&items, accepts) };
+        let (plain, last) = (item.line.is_none() || item.response, item.last);
+        items.push(item);
+        match (plain && accepts.json, last) {
+            (true, true) => {
+                if items.len() > 1 {
+                    live.answered_whole(inbox.id());
+                }
+                return whole(&items, batch, accepts);
+            }
             (true, false) => {}
-            (false, _) => return stream(app, lines, inbox),
+            (false, _) => return stream(app, live, &items, inbox),
         }
     }
 }
 
-fn stream(app: &App, first: VecDeque<Line>, inbox: Inbox) -> Response<Body> {
-    reply::events(Events::new(first, inbox, app.config.sse_keepalive_interval))
+fn stream(app: &App, live: &Live, first: &[Item], inbox: Inbox) -> Response<Body> {
+    let prime = live.begin_events(inbox.id());
+    events(app, prime, first, inbox)
 }
 
-fn whole(lines: &VecDeque<Line>, batch: bool) -> Response<Body> {
-    match lines.front() {
-        Some(line) if !batch => reply::message(line),
-        _ => reply::batch(lines),
+fn events(app: &App, prime: Option<EventId>, first: &[Item], inbox: Inbox) -> Response<Body> {
+    reply::events(Events::new(prime, first, inbox, app.config.sse_keepalive_interval))
+}
+
+fn whole(items: &[Item], batch: bool, accepts: Accepts) -> Response<Body> {
+    let lines: Vec<_> = items.iter().filter_map(|item| item.line.as_ref()).collect();
+    match lines[..] {
+        [] => ended(&[], accepts),
+        [line] if !batch => reply::message(line),
+        _ => reply::batch(&lines),
     }
 }
 
-/// The exchange was cancelled: no answer comes.
-fn ended(lines: &VecDeque<Line>, accepts: Accepts) -> Response<Body> {
-    if !lines.is_empty() {
-        return whole(lines, true);
+/// No more comes. The exchange was cancelled, unless there is something.
+fn ended(items: &[Item], accepts: Accepts) -> Response<Body> {
+    match items {
+        [] if accepts.events => reply::events(Events::ended()),
+        [] => reply::empty(StatusCode::ACCEPTED),
+        items => whole(items, true, accepts),
     }
-    if accepts.events { reply::events(Events::ended()) } else { reply::empty(StatusCode::ACCEPTED) }
 }
 
 fn get(app: &Arc<App>, headers: &HeaderMap, principal: &Principal) -> Result<Response<Body>, Refusal> {
@@ -211,8 +224,20 @@ fn get(app: &Arc<App>, headers: &HeaderMap, principal: &Principal) -> Result<Res
     }
     check_version(headers)?;
     let live = session(app, headers, principal)?.ok_or(Refusal::NoSession)?;
-    let inbox = live.listen().map_err(|_| Refusal::UnknownSession)?;
-    Ok(stream(app, VecDeque::new(), inbox))
+    let last = last_event(headers)?;
+    let inbox = live.listen(last).map_err(|e| match e {
+        Unresumable::Gone => Refusal::UnknownSession,
+        Unresumable::Forgotten => Refusal::UnknownEvent,
+    })?;
+    // A stream that is taken up again has ids already, which priming would take back.
+    if last.is_some() { Ok(events(app, None, &[], inbox)) } else { Ok(stream(app, &live, &[], inbox)) }
+}
+
+/// The event after which a stream is to be taken up again.
+fn last_event(headers: &HeaderMap) -> Result<Option<EventId>, Refusal> {
+    let Some(value) = headers.get(mcp::LAST_EVENT_ID) else { return Ok(None) };
+    let id = value.to_str().ok().and_then(|id| id.parse().ok());
+    id.map(Some).ok_or(Refusal::UnknownEvent)
 }
 
 fn delete(app: &Arc<App>, headers: &HeaderMap, principal: &Principal) -> Result<Response<Body>, Refusal> {

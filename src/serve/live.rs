@@ -18,7 +18,7 @@ use crate::{
     framing::writer::{Unwritable, Writer},
     jsonrpc::{ErrorObject, Line, Message},
     mcp::LegacyRevision,
-    session::{Delivery, Intake, Session, StreamId},
+    session::{Delivery, EventId, Intake, Replay, Session, StreamId, StreamKind},
 };
 
 /// How much of a session id may be shown.
@@ -45,12 +45,23 @@ pub(super) struct Live {
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) session: Session,
+    /// Of the streams that a client reads.
     outboxes: HashMap<StreamId, Outbox>,
+    replay: Replay,
     pub(super) last_active: Instant,
     /// When the driver looks again by itself.
     pub(super) looks_at: Option<Instant>,
     /// Why the session takes no more requests.
     ended: Option<ErrorObject>,
+}
+
+/// Why a GET stream was not opened.
+#[derive(Debug)]
+pub(super) enum Unresumable {
+    /// The session has ended.
+    Gone,
+    /// What the client wants to take up again is not known any more.
+    Forgotten,
 }
 
 /// Why a message was not taken in.
@@ -67,6 +78,7 @@ impl Live {
         let state = State {
             session,
             outboxes: HashMap::new(),
+            replay: Replay::default(),
             last_active: Instant::now(),
             looks_at: None,
             ended: None,
@@ -100,8 +112,12 @@ impl Live {
 
     fn new_stream(&self) -> (StreamId, Outbox, Inbox) {
         let id = StreamId(self.streams.fetch_add(1, Ordering::Relaxed));
-        let (outbox, inbox) = stream::new(id, self.this.clone());
+        let (outbox, inbox) = self.ends_of(id);
         (id, outbox, inbox)
+    }
+
+    fn ends_of(&self, id: StreamId) -> (Outbox, Inbox) {
+        stream::new(id, self.this.clone())
     }
 
     /// Takes in one message that wants no answer.
@@ -118,14 +134,14 @@ impl Live {
                 Ok(()) => {}
                 Err(Refused::Error(error)) if !single => {
                     let line = Some(error.response(message.request_id()).line);
-                    outbox.push_now(Delivery { stream: id, line, response: true, last: false });
+                    outbox.push_now(Delivery { stream: id, line, response: true, last: false }, None);
                 }
                 Err(refused) => return Err(refused),
             }
         }
         let nothing_awaited = !self.state().outboxes.contains_key(&id);
         if !single && nothing_awaited {
-            outbox.push_now(Delivery { stream: id, line: None, response: false, last: true });
+            outbox.push_now(Delivery { stream: id, line: None, response: false, last: true }, None);
         }
         Ok(inbox)
     }
@@ -150,7 +166,10 @@ impl Live {
         state.last_active = now;
         let intake = state.session.from_client(message, stream, streams, now).map_err(Refused::Error)?;
         if let (Some(outbox), Some(_)) = (outbox, message.request_id()) {
-            state.outboxes.insert(stream, outbox.clone());
+            let known = state.outboxes.insert(stream, outbox.clone()).is_some();
+            if streams && !known {
+                state.replay.open(stream, StreamKind::Exchange, false);
+            }
         }
         match intake {
             Intake::Ignore(why) => {
@@ -171,17 +190,54 @@ impl Live {
         Ok(())
     }
 
-    /// Opens a GET stream.
-    pub(super) fn listen(&self) -> Result<Inbox, Refused> {
-        let (id, outbox, inbox) = self.new_stream();
+    /// The answer on a stream is sent as events. The id to prime it with, for clients of revisions that know of it.
+    pub(super) fn begin_events(&self, stream: StreamId) -> Option<EventId> {
+        let mut state = self.state();
+        let id = state.replay.begin(stream);
+        id.filter(|_| state.session.revision() >= Some(LegacyRevision::V2025_11_25))
+    }
+
+    /// The answer on a stream was sent as JSON: nobody can ask for its events.
+    pub(super) fn answered_whole(&self, stream: StreamId) {
+        self.state().replay.forget(stream);
+    }
+
+    /// Opens a GET stream, or takes one up again after `last`.
+    pub(super) fn listen(&self, last: Option<EventId>) -> Result<Inbox, Unresumable> {
         let mut state = self.state();
         if state.ended.is_some() || self.drain.is_cancelled() {
-            return Err(Refused::Gone);
+            return Err(Unresumable::Gone);
         }
-        state.outboxes.insert(id, outbox);
-        let deliveries = state.session.open_listener(id);
-        state.deliver_now(deliveries);
-        Ok(inbox)
+        match last.and_then(|last| Some((last, state.replay.after(last)?))) {
+            Some((last, (missed, ended))) => {
+                let (outbox, inbox) = self.ends_of(last.stream);
+                for (event, line) in missed {
+                    let again =
+                        Delivery { stream: last.stream, line: Some(line), response: false, last: false };
+                    outbox.push_now(again, Some(event));
+                }
+                if ended {
+                    let end = Delivery { stream: last.stream, line: None, response: false, last: true };
+                    outbox.push_now(end, None);
+                } else {
+                    // Whoever still reads the stream finds it at its end.
+                    state.outboxes.insert(last.stream, outbox);
+                    let deliveries = state.session.stream_resumed(last.stream, last.kind);
+                    state.deliver_now(deliveries);
+                }
+                Ok(inbox)
+            }
+            // Nobody waits for an answer on a GET stream, so a new one serves as well.
+            None if last.is_none_or(|last| last.kind == StreamKind::Listener) => {
+                let (id, outbox, inbox) = self.new_stream();
+                state.outboxes.insert(id, outbox);
+                state.replay.open(id, StreamKind::Listener, true);
+                let deliveries = state.session.open_listener(id);
+                state.deliver_now(deliveries);
+                Ok(inbox)
+            }
+            None => Err(Unresumable::Forgotten),
+        }
     }
 
     /// Ends the GET streams; no new one opens.
@@ -192,26 +248,31 @@ impl Live {
     }
 
     /// The client has left a stream before its end.
-    pub(super) fn stream_closed(&self, stream: StreamId) {
+    pub(super) fn stream_left(&self, stream: StreamId) {
         let mut state = self.state();
-        state.outboxes.remove(&stream);
-        state.session.stream_closed(stream);
-        state.last_active = Instant::now();
+        if state.outboxes.get(&stream).is_some_and(|outbox| !outbox.is_closed()) {
+            return; // it has been taken up again
+        }
+        state.leave(stream);
         self.wake.notify_one();
     }
 
     /// Puts a message of the child's on its stream; waits for a client that is slow to read.
     pub(super) async fn deliver(&self, delivery: Delivery) {
         let stream = delivery.stream;
-        let outbox = self.state().outbox(&delivery);
+        let (outbox, event) = self.state().record(&delivery);
         let Some(outbox) = outbox else {
-            log::info!("session {}: a message is lost: its client has left", self.short_id());
-            return;
+            let fate = if event.is_some() {
+                "waits for its client to come back"
+            } else {
+                "is lost: its client has left"
+            };
+            return log::info!("session {}: a message {fate}", self.short_id());
         };
-        if outbox.push(delivery).await.is_err() {
+        if outbox.push(delivery, event).await.is_err() {
             log::warn!("session {}: a stream is cut: its client does not read it", self.short_id());
             // Without an outbox the client's end finds its queue at an end.
-            self.stream_closed(stream);
+            self.state().leave(stream);
         }
     }
 
@@ -233,21 +294,37 @@ impl Live {
 }
 
 impl State {
-    /// The outbox of a delivery's stream; taken out when it is the last.
-    fn outbox(&mut self, delivery: &Delivery) -> Option<Outbox> {
+    /// Notes a delivery, and says on which outbox it goes (taken out when it is the last) and under which id.
+    fn record(&mut self, delivery: &Delivery) -> (Option<Outbox>, Option<EventId>) {
+        let line = delivery.line.as_ref();
+        let event = line.and_then(|line| self.replay.record(delivery.stream, line, delivery.last));
+        if line.is_none() {
+            self.replay.end(delivery.stream);
+        }
         if delivery.last {
             self.last_active = Instant::now();
-            return self.outboxes.remove(&delivery.stream);
+            return (self.outboxes.remove(&delivery.stream), event);
         }
-        self.outboxes.get(&delivery.stream).cloned()
+        (self.outboxes.get(&delivery.stream).cloned(), event)
     }
 
     pub(super) fn deliver_now(&mut self, deliveries: Vec<Delivery>) {
         for delivery in deliveries {
-            if let Some(outbox) = self.outbox(&delivery) {
-                outbox.push_now(delivery);
+            if let (Some(outbox), event) = self.record(&delivery) {
+                outbox.push_now(delivery, event);
             }
         }
+    }
+
+    /// Nobody reads a stream any more; its client may take it up again if it knows an id of it.
+    fn leave(&mut self, stream: StreamId) {
+        self.outboxes.remove(&stream);
+        let resumable = self.replay.can_resume(stream);
+        if !resumable {
+            self.replay.forget(stream);
+        }
+        self.session.stream_left(stream, resumable);
+        self.last_active = Instant::now();
     }
 
     /// When the session has been idle for `timeout`; `None` while something is open.

@@ -1,7 +1,5 @@
 //! Answers: each status and each body that `serve` gives of its own.
 
-use std::collections::VecDeque;
-
 use hyper::{
     Response, StatusCode,
     header::{self, HeaderValue},
@@ -41,6 +39,7 @@ pub(super) enum Refusal {
     NoSession,
     UnknownSession,
     MalformedSession,
+    UnknownEvent,
     /// No place for one more session.
     Full(String, Option<RequestId>),
 }
@@ -64,7 +63,8 @@ impl Refusal {
             | Self::Batch(_)
             | Self::ProtocolVersion(_)
             | Self::NoSession
-            | Self::MalformedSession => StatusCode::BAD_REQUEST,
+            | Self::MalformedSession
+            | Self::UnknownEvent => StatusCode::BAD_REQUEST,
         }
     }
 
@@ -104,6 +104,9 @@ impl Refusal {
                 ("unknown_session", "no such session; begin a new one with initialize".to_owned())
             }
             Self::MalformedSession => ("malformed_session", "more than one Mcp-Session-Id header".to_owned()),
+            Self::UnknownEvent => {
+                ("unknown_event", "the Last-Event-ID is of no stream that can be taken up again".to_owned())
+            }
             Self::Full(why, _) => ("no_place", why.clone()),
         }
     }
@@ -165,7 +168,7 @@ pub(super) fn message(line: &Line) -> Response<Body> {
 }
 
 /// 200 with a batch of messages.
-pub(super) fn batch(lines: &VecDeque<Line>) -> Response<Body> {
+pub(super) fn batch(lines: &[&Line]) -> Response<Body> {
     let texts: Vec<_> = lines.iter().map(|line| &line.bytes()[..]).collect();
     json([b"[", &texts.join(&b","[..])[..], b"]"].concat())
 }

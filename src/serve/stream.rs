@@ -19,7 +19,7 @@ use crate::{
     framing::sse,
     http::EventSource,
     jsonrpc::Line,
-    session::{Delivery, StreamId},
+    session::{Delivery, EventId, StreamId},
 };
 
 /// Most bytes that wait on one stream for its client to read them; one larger message may wait alone.
@@ -33,6 +33,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(super) struct Item {
     pub(super) line: Option<Line>,
+    /// The message's id as an event.
+    pub(super) event: Option<EventId>,
     pub(super) response: bool,
     pub(super) last: bool,
     _room: Option<OwnedSemaphorePermit>,
@@ -51,7 +53,7 @@ pub(super) struct Stuck;
 
 impl Outbox {
     /// Puts a message on the stream, when the client has made room for it. A client that has left is no error.
-    pub(super) async fn push(&self, delivery: Delivery) -> Result<(), Stuck> {
+    pub(super) async fn push(&self, delivery: Delivery, event: Option<EventId>) -> Result<(), Stuck> {
         let cost = delivery.line.as_ref().map_or(0, Line::len) + OVERHEAD;
         let cost = u32::try_from(cost.min(MAX_QUEUED)).unwrap_or(u32::MAX);
         let permit = match Arc::clone(&self.room).try_acquire_many_owned(cost) {
@@ -62,18 +64,23 @@ impl Outbox {
                 Err(_) => return Err(Stuck),
             },
         };
-        self.send(delivery, Some(permit));
+        self.send(delivery, event, Some(permit));
         Ok(())
     }
 
-    /// Puts a message on the stream that is bounded elsewhere: it was held, or ends the stream.
-    pub(super) fn push_now(&self, delivery: Delivery) {
-        self.send(delivery, None);
+    /// Puts a message on the stream that is bounded elsewhere: it was held, is sent again, or ends the stream.
+    pub(super) fn push_now(&self, delivery: Delivery, event: Option<EventId>) {
+        self.send(delivery, event, None);
     }
 
-    fn send(&self, delivery: Delivery, room: Option<OwnedSemaphorePermit>) {
+    /// Whether the client has left.
+    pub(super) fn is_closed(&self) -> bool {
+        self.queue.is_closed()
+    }
+
+    fn send(&self, delivery: Delivery, event: Option<EventId>, room: Option<OwnedSemaphorePermit>) {
         let Delivery { line, response, last, .. } = delivery;
-        let _ = self.queue.send(Item { line, response, last, _room: room });
+        let _ = self.queue.send(Item { line, event, response, last, _room: room });
     }
 }
 
@@ -96,6 +103,11 @@ pub(super) fn new(id: StreamId, owner: Weak<Live>) -> (Outbox, Inbox) {
 }
 
 impl Inbox {
+    /// The stream's number in its session.
+    pub(super) fn id(&self) -> StreamId {
+        self.id
+    }
+
     /// The next message; `None` when the stream has ended.
     pub(super) async fn next(&mut self) -> Option<Item> {
         std::future::poll_fn(|cx| self.poll_next(cx)).await
@@ -114,16 +126,20 @@ impl Inbox {
 impl Drop for Inbox {
     fn drop(&mut self) {
         self.room.close();
+        self.queue.close();
         if let Some(owner) = self.owner.upgrade().filter(|_| !self.ended) {
-            owner.stream_closed(self.id);
+            owner.stream_left(self.id);
         }
     }
 }
 
+/// How long a client may wait before it takes up a stream again that broke, in milliseconds.
+const RETRY: u64 = 1000;
+
 /// A stream as server-sent events.
 pub(super) struct Events {
-    /// What had come before the stream began.
-    first: VecDeque<Line>,
+    /// What had come before the stream began, ready to send.
+    first: VecDeque<Bytes>,
     /// `None`: nothing more comes.
     inbox: Option<Inbox>,
     interval: Duration,
@@ -131,8 +147,11 @@ pub(super) struct Events {
 }
 
 impl Events {
-    pub(super) fn new(first: impl Into<VecDeque<Line>>, inbox: Inbox, interval: Duration) -> Self {
-        Self { first: first.into(), inbox: Some(inbox), interval, keep_alive: Box::pin(sleep(interval)) }
+    /// `prime` is the id of an event without data, for clients that know what to make of it.
+    pub(super) fn new(prime: Option<EventId>, first: &[Item], inbox: Inbox, interval: Duration) -> Self {
+        let prime = prime.map(|id| sse::encode_priming(&id.to_string(), RETRY));
+        let first = prime.into_iter().chain(first.iter().filter_map(encode)).collect();
+        Self { first, inbox: Some(inbox), interval, keep_alive: Box::pin(sleep(interval)) }
     }
 
     /// A stream that ends at once.
@@ -141,25 +160,33 @@ impl Events {
         Self { first: VecDeque::new(), inbox: None, interval, keep_alive: Box::pin(sleep(interval)) }
     }
 
-    fn poll_line(&mut self, cx: &mut Context<'_>) -> Poll<Option<Line>> {
-        if let Some(line) = self.first.pop_front() {
-            return Poll::Ready(Some(line));
+    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        if let Some(event) = self.first.pop_front() {
+            return Poll::Ready(Some(event));
         }
         let Some(inbox) = &mut self.inbox else { return Poll::Ready(None) };
         loop {
             match ready!(inbox.poll_next(cx)) {
-                Some(Item { line: Some(line), .. }) => return Poll::Ready(Some(line)),
-                Some(_) => {}
+                Some(item) => {
+                    if let Some(event) = encode(&item) {
+                        return Poll::Ready(Some(event));
+                    }
+                }
                 None => return Poll::Ready(None),
             }
         }
     }
 }
 
+fn encode(item: &Item) -> Option<Bytes> {
+    let id = item.event.map(|id| id.to_string());
+    item.line.as_ref().map(|line| sse::encode(id.as_deref(), line.bytes()))
+}
+
 impl EventSource for Events {
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
-        let piece = match self.poll_line(cx) {
-            Poll::Ready(line) => line.map(|line| sse::encode(line.bytes())),
+        let piece = match self.poll_event(cx) {
+            Poll::Ready(event) => event,
             Poll::Pending => {
                 ready!(self.keep_alive.as_mut().poll(cx));
                 Some(sse::KEEP_ALIVE)

@@ -20,6 +20,15 @@ pub struct Limits {
     pub total: Duration,
 }
 
+/// What the stream of an exchange can carry before the answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Carries {
+    Nothing,
+    /// The client has left it and may take it up again: what is the exchange's own.
+    ItsOwn,
+    Anything,
+}
+
 /// One request in flight.
 #[derive(Debug)]
 pub(super) struct Exchange {
@@ -27,8 +36,7 @@ pub(super) struct Exchange {
     token: Option<RequestId>,
     /// Where its messages go.
     pub(super) stream: StreamId,
-    /// Whether the stream can carry anything before the answer.
-    streams: bool,
+    carries: Carries,
     /// Its place in the order of arrival.
     number: u64,
     silent_until: Option<Instant>,
@@ -37,7 +45,8 @@ pub(super) struct Exchange {
 
 impl Exchange {
     pub(super) fn new(id: RequestId, token: Option<RequestId>, stream: StreamId, streams: bool) -> Self {
-        Self { id, token, stream, streams, number: 0, silent_until: None, until: None }
+        let carries = if streams { Carries::Anything } else { Carries::Nothing };
+        Self { id, token, stream, carries, number: 0, silent_until: None, until: None }
     }
 
     fn deadline(&self) -> Option<Instant> {
@@ -137,7 +146,7 @@ impl InFlight {
     pub(super) fn progressed(&mut self, token: &RequestId, now: Instant) -> Option<StreamId> {
         let exchange = self.by_id.get_mut(self.by_token.get(token)?)?;
         exchange.silent_until = self.limits.silence.and_then(|d| now.checked_add(d));
-        exchange.streams.then_some(exchange.stream)
+        (exchange.carries != Carries::Nothing).then_some(exchange.stream)
     }
 
     /// A message went out on `stream`: its exchanges are not silent.
@@ -156,17 +165,25 @@ impl InFlight {
     /// The stream of the only exchange in flight.
     pub(super) fn only(&self) -> Option<StreamId> {
         let exchange = self.by_id.values().next().filter(|_| self.by_id.len() == 1)?;
-        exchange.streams.then_some(exchange.stream)
+        (exchange.carries == Carries::Anything).then_some(exchange.stream)
     }
 
     /// The stream of the newest exchange that can carry a message.
     pub(super) fn newest(&self) -> Option<StreamId> {
         let newest_first = self.order.values().rev().filter_map(|id| self.by_id.get(id));
-        newest_first.filter(|e| e.streams).map(|e| e.stream).next()
+        newest_first.filter(|e| e.carries == Carries::Anything).map(|e| e.stream).next()
     }
 
-    pub(super) fn stream_closed(&mut self, stream: StreamId) {
-        self.by_id.values_mut().filter(|e| e.stream == stream).for_each(|e| e.streams = false);
+    pub(super) fn stream_left(&mut self, stream: StreamId, resumable: bool) {
+        self.set_carries(stream, if resumable { Carries::ItsOwn } else { Carries::Nothing });
+    }
+
+    pub(super) fn stream_resumed(&mut self, stream: StreamId) {
+        self.set_carries(stream, Carries::Anything);
+    }
+
+    fn set_carries(&mut self, stream: StreamId, carries: Carries) {
+        self.by_id.values_mut().filter(|e| e.stream == stream).for_each(|e| e.carries = carries);
     }
 
     pub(super) fn next_deadline(&self) -> Option<Instant> {

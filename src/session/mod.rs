@@ -4,6 +4,7 @@
 
 mod held;
 mod in_flight;
+mod replay;
 #[cfg(test)]
 mod tests;
 
@@ -13,8 +14,11 @@ use std::{
 };
 
 use self::held::Held;
-pub use self::in_flight::Limits;
 use self::in_flight::{Exchange, InFlight};
+pub use self::{
+    in_flight::Limits,
+    replay::{EventId, Replay, StreamKind},
+};
 use crate::{
     jsonrpc::{ErrorObject, Kind, Line, Message, RequestId},
     mcp,
@@ -200,6 +204,7 @@ impl Session {
     /// A GET stream opened. What was held goes out on it; the oldest stream may end for it.
     pub fn open_listener(&mut self, stream: StreamId) -> Vec<Delivery> {
         let mut out = Vec::new();
+        self.listeners.retain(|s| *s != stream);
         if self.listeners.len() >= MAX_LISTENERS {
             out.push(Delivery::end(self.listeners.remove(0)));
         }
@@ -208,10 +213,23 @@ impl Session {
         out
     }
 
-    /// The client has left a stream. Its exchanges go on: a legacy client's disconnect never cancels.
-    pub fn stream_closed(&mut self, stream: StreamId) {
+    /// The client has left a stream, which it can take up again or not. Its exchanges go on: a legacy client's
+    /// disconnect never cancels. What names one of them goes to the stream still if it can be taken up again;
+    /// everything else takes another way.
+    pub fn stream_left(&mut self, stream: StreamId, resumable: bool) {
         self.listeners.retain(|s| *s != stream);
-        self.in_flight.stream_closed(stream);
+        self.in_flight.stream_left(stream, resumable);
+    }
+
+    /// The client has taken up a stream again that it had left; what waits for a listener goes out on one.
+    pub fn stream_resumed(&mut self, stream: StreamId, kind: StreamKind) -> Vec<Delivery> {
+        match kind {
+            StreamKind::Exchange => {
+                self.in_flight.stream_resumed(stream);
+                Vec::new()
+            }
+            StreamKind::Listener => self.open_listener(stream),
+        }
     }
 
     /// The server sent a message.

@@ -226,11 +226,22 @@ fn a_cancelled_exchange_ends_without_an_answer() {
 fn a_message_of_a_stream_that_is_gone_takes_another_way() {
     let mut case = Case::new();
     let (a, b) = (case.call("1", "1"), case.call("2", "2"));
-    case.session.stream_closed(b);
+    case.session.stream_left(b, false);
     assert_eq!(stream_of(&case.ask("100")), a);
     assert_eq!(stream_of(&case.progress("2")), a);
     let listener = case.listen();
     assert_eq!(stream_of(&case.progress("2")), listener);
+}
+
+#[test]
+fn a_stream_that_can_be_taken_up_again_keeps_what_is_its_own() {
+    let mut case = Case::new();
+    let (a, b) = (case.call("1", "1"), case.call("2", "2"));
+    case.session.stream_left(b, true);
+    assert_eq!(stream_of(&case.progress("2")), b);
+    assert_eq!(stream_of(&case.ask("100")), a);
+    case.session.stream_resumed(b, StreamKind::Exchange);
+    assert_eq!(stream_of(&case.ask("101")), b);
 }
 
 #[test]

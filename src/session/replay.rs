@@ -1,0 +1,244 @@
+//! Event ids, and what was sent on event streams, so that a broken one can be taken up again.
+//!
+//! Source: the MCP specification, `basic/transports`, "Resumability and Redelivery".
+
+use std::{
+    collections::{HashMap, VecDeque},
+    fmt,
+    str::FromStr,
+};
+
+use super::StreamId;
+use crate::jsonrpc::Line;
+
+/// Most events that a session keeps, of all its streams.
+const MAX_EVENTS: usize = 1024;
+/// Most bytes that it keeps.
+const MAX_BYTES: usize = 2 * 1024 * 1024;
+
+/// What a stream is for; part of its events' ids, so that it is known when all else about it is forgotten.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StreamKind {
+    /// The answer to a POST.
+    Exchange,
+    /// A GET stream.
+    Listener,
+}
+
+/// The id of one event: its stream and its place there, from 1; 0 is the event that only primes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EventId {
+    /// What the stream is for.
+    pub kind: StreamKind,
+    /// The stream.
+    pub stream: StreamId,
+    /// The event's place.
+    pub place: u64,
+}
+
+impl fmt::Display for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match self.kind {
+            StreamKind::Exchange => 'e',
+            StreamKind::Listener => 'l',
+        };
+        write!(f, "{kind}{}-{}", self.stream.0, self.place)
+    }
+}
+
+impl FromStr for EventId {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (kind, rest) = match text.as_bytes().first() {
+            Some(b'e') => (StreamKind::Exchange, &text[1..]),
+            Some(b'l') => (StreamKind::Listener, &text[1..]),
+            _ => return Err(()),
+        };
+        let (stream, place) = rest.split_once('-').ok_or(())?;
+        let number = |digits: &str| digits.parse().map_err(|_| ());
+        Ok(Self { kind, stream: StreamId(number(stream)?), place: number(place)? })
+    }
+}
+
+/// What a session's streams have sent, newest last and bounded.
+#[derive(Debug, Default)]
+pub struct Replay {
+    streams: HashMap<StreamId, Log>,
+    events: VecDeque<(EventId, Line)>,
+    bytes: usize,
+    dropped: u64,
+}
+
+#[derive(Debug)]
+struct Log {
+    kind: StreamKind,
+    /// The place of the newest event.
+    newest: u64,
+    /// The client knows ids of this stream: it has begun as an event stream.
+    begun: bool,
+    ended: bool,
+}
+
+impl Replay {
+    /// A new stream. One that has not begun may yet be answered with plain JSON.
+    pub fn open(&mut self, stream: StreamId, kind: StreamKind, begun: bool) {
+        self.streams.insert(stream, Log { kind, newest: 0, begun, ended: false });
+    }
+
+    /// The stream is sent as events from now on; the id to prime it with.
+    pub fn begin(&mut self, stream: StreamId) -> Option<EventId> {
+        let log = self.streams.get_mut(&stream)?;
+        log.begun = true;
+        Some(EventId { kind: log.kind, stream, place: 0 })
+    }
+
+    /// Whether a client that lost the stream could ask for it again.
+    pub fn can_resume(&self, stream: StreamId) -> bool {
+        self.streams.get(&stream).is_some_and(|log| log.begun)
+    }
+
+    /// Numbers a message, and keeps it unless it is a whole answer that nothing came before.
+    pub fn record(&mut self, stream: StreamId, line: &Line, last: bool) -> Option<EventId> {
+        let log = self.streams.get_mut(&stream)?;
+        if last && !log.begun && log.newest == 0 {
+            self.streams.remove(&stream);
+            return None;
+        }
+        log.newest += 1;
+        log.ended |= last;
+        let id = EventId { kind: log.kind, stream, place: log.newest };
+        self.bytes += line.len();
+        self.events.push_back((id, line.clone()));
+        self.make_room();
+        Some(id)
+    }
+
+    /// The stream has ended without a last message.
+    pub fn end(&mut self, stream: StreamId) {
+        if let Some(log) = self.streams.get_mut(&stream) {
+            log.ended = true;
+        }
+        self.forget_if_done(stream);
+    }
+
+    /// Nobody can ask for the stream again: it was answered as JSON, or its client has left too early.
+    pub fn forget(&mut self, stream: StreamId) {
+        self.streams.remove(&stream);
+        self.events.retain(|(id, _)| id.stream != stream);
+        self.bytes = self.events.iter().map(|(_, line)| line.len()).sum();
+    }
+
+    /// What came after `last` on its stream, and whether the stream has ended; `None` when it is not known any more.
+    pub fn after(&self, last: EventId) -> Option<(Vec<(EventId, Line)>, bool)> {
+        let log = self.streams.get(&last.stream).filter(|log| log.kind == last.kind && log.begun)?;
+        let missed = self.events.iter().filter(|(id, _)| id.stream == last.stream && id.place > last.place);
+        Some((missed.cloned().collect(), log.ended))
+    }
+
+    /// How many events were dropped to make room.
+    pub fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
+    fn make_room(&mut self) {
+        while self.events.len() > MAX_EVENTS || self.bytes > MAX_BYTES {
+            let Some((id, line)) = self.events.pop_front() else { return };
+            self.bytes -= line.len();
+            self.dropped += 1;
+            self.forget_if_done(id.stream);
+        }
+    }
+
+    fn forget_if_done(&mut self, stream: StreamId) {
+        let ended = self.streams.get(&stream).is_some_and(|log| log.ended);
+        if ended && !self.events.iter().any(|(id, _)| id.stream == stream) {
+            self.streams.remove(&stream);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::jsonrpc::notification;
+
+    const STREAM: StreamId = StreamId(3);
+
+    fn line(n: usize) -> Line {
+        notification("x", &n)
+    }
+
+    fn listener() -> Replay {
+        let mut replay = Replay::default();
+        replay.open(STREAM, StreamKind::Listener, true);
+        replay
+    }
+
+    fn places(replay: &Replay, after: u64) -> Vec<u64> {
+        let last = EventId { kind: StreamKind::Listener, stream: STREAM, place: after };
+        replay.after(last).unwrap().0.iter().map(|(id, _)| id.place).collect()
+    }
+
+    #[test]
+    fn an_id_is_read_as_it_is_written() {
+        let id = EventId { kind: StreamKind::Exchange, stream: STREAM, place: 7 };
+        assert_eq!(id.to_string(), "e3-7");
+        assert_eq!("e3-7".parse(), Ok(id));
+        for text in ["", "3-7", "e3", "e-7", "x3-7", "e3-7-8", "e3--7", "é3-7"] {
+            assert_eq!(text.parse::<EventId>(), Err(()), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_came_after_an_event_is_given_again_for_its_stream_alone() {
+        let mut replay = listener();
+        replay.open(StreamId(4), StreamKind::Exchange, true);
+        for n in 0..3 {
+            replay.record(STREAM, &line(n), false);
+            replay.record(StreamId(4), &line(n), false);
+        }
+        assert_eq!(places(&replay, 0), [1, 2, 3]);
+        assert_eq!(places(&replay, 2), [3]);
+        assert_eq!(places(&replay, 9), [0u64; 0]);
+        let other_kind = EventId { kind: StreamKind::Exchange, stream: STREAM, place: 0 };
+        assert!(replay.after(other_kind).is_none());
+    }
+
+    #[test]
+    fn the_oldest_events_make_room_and_are_counted() {
+        let mut replay = listener();
+        for n in 0..MAX_EVENTS + 10 {
+            replay.record(STREAM, &line(n), false);
+        }
+        assert_eq!((replay.dropped(), places(&replay, 0)[0]), (10, 11));
+        let big = notification("x", &"y".repeat(MAX_BYTES));
+        replay.record(STREAM, &big, false);
+        assert_eq!((replay.bytes, replay.events.len()), (0, 0));
+    }
+
+    #[test]
+    fn a_whole_answer_is_not_kept_but_the_end_of_a_stream_is() {
+        let mut replay = Replay::default();
+        replay.open(STREAM, StreamKind::Exchange, false);
+        assert_eq!(replay.record(STREAM, &line(1), true), None);
+        assert!(replay.streams.is_empty() && replay.events.is_empty());
+        replay.open(STREAM, StreamKind::Exchange, false);
+        replay.begin(STREAM);
+        let id = replay.record(STREAM, &line(1), true).unwrap();
+        let (missed, ended) = replay.after(EventId { place: 0, ..id }).unwrap();
+        assert!(ended && missed.len() == 1);
+    }
+
+    #[test]
+    fn an_ended_stream_is_forgotten_with_its_last_event() {
+        let mut replay = listener();
+        replay.record(STREAM, &line(1), true);
+        replay.open(StreamId(4), StreamKind::Listener, true);
+        for n in 0..MAX_EVENTS {
+            replay.record(StreamId(4), &line(n), false);
+        }
+        assert!(!replay.can_resume(STREAM));
+        assert!(replay.can_resume(StreamId(4)));
+    }
+}
