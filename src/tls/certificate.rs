@@ -63,10 +63,16 @@ fn escape(value: &str, into: &mut String) {
     for c in value.chars() {
         match c {
             ',' | '+' | '\\' | '=' => into.extend(['\\', c]),
-            c if c.is_control() => into.extend(c.escape_unicode()),
-            c => into.push(c),
+            c => push_visible(c, into),
         }
     }
+}
+
+/// Control and direction characters become `\u{…}`: they would change how a log reads.
+fn push_visible(c: char, into: &mut String) {
+    let hidden =
+        matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}');
+    if c.is_control() || hidden { into.extend(c.escape_unicode()) } else { into.push(c) }
 }
 
 /// The common names of a subject, as they are: interior NULs survive, so that no name is cut short.
@@ -95,7 +101,7 @@ fn alternative_name(name: &GeneralNameRef) -> Option<String> {
         return name.ipaddress().and_then(address).map(|ip| format!("IP:{ip}"));
     };
     let mut text = kind.to_owned();
-    value.chars().for_each(|c| if c.is_control() { text.extend(c.escape_unicode()) } else { text.push(c) });
+    value.chars().for_each(|c| push_visible(c, &mut text));
     Some(text)
 }
 

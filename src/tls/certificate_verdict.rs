@@ -13,7 +13,8 @@ pub(super) fn chain(refusal: &Refusal, scene: &Scene<'_>) -> HandshakeError {
     let code = refusal.result.as_raw();
     let words = refusal.result.error_string();
     let failure = match code {
-        2 | 18..=21 | 24 | 27 | 79 => unknown_authority(scene.side),
+        // 7: the issuer has the name of a trusted CA, and another key.
+        2 | 7 | 18..=21 | 24 | 27 | 79 => unknown_authority(scene.side),
         9 | 10 | 13 | 14 => validity(refusal),
         62 | 64 => wrong_name(refusal, scene.name.unwrap_or("the name")),
         28 => HandshakeError::new(Kind::Refused, "x509: the name of the client certificate is not allowed")
@@ -23,7 +24,7 @@ pub(super) fn chain(refusal: &Refusal, scene: &Scene<'_>) -> HandshakeError {
     };
     failure
         .fact(format!(
-            "certificate {:?}, issued by {:?}, depth {}",
+            "certificate \"{}\", issued by \"{}\", depth {}",
             refusal.subject, refusal.issuer, refusal.depth
         ))
         .fact(format!("OpenSSL verify code {code}: {words}"))
@@ -74,7 +75,6 @@ fn what_to_change(code: i32, side: Side) -> &'static str {
         (26, Side::Client) => "the server needs a certificate with the extended key usage serverAuth",
         (66 | 67, _) => "issue it with a key of at least 2048 bits (RSA) or 224 bits (EC)",
         (68, _) => "issue it with SHA-256 or better",
-        (7 | 4 | 6, _) => "the CA's certificate and the one that signed are not the same: check the chain",
         (47 | 48, _) => "a name constraint of a CA of the chain forbids its names",
         _ => "get a certificate that satisfies RFC 5280",
     }

@@ -20,6 +20,7 @@ use super::{
     policy::Policy,
     reload::{self, Live, Load, Reload, ReloadCounts},
     report::{Parts, Report},
+    server_name::server_name,
     trust::{self, Crls},
     verdict::{self, Scene},
 };
@@ -77,6 +78,7 @@ impl Connector {
         if let Err(error) = Pin::new(&mut stream).connect().await {
             return Err(verdict::of(&error, &client.scene(stream.ssl(), name)));
         }
+        notes::forget(stream.ssl());
         let mut handshake = Handshake::of(stream.ssl(), client.terms);
         // The server is sent no name when there is none to send.
         handshake.sni = name.parse::<IpAddr>().is_err().then(|| name.clone());
@@ -99,27 +101,6 @@ impl Reload for Connector {
 
     fn stale_in(&self) -> Option<Duration> {
         self.0.stale_in()
-    }
-}
-
-/// The name that is verified: without the brackets of an IPv6 address and the dot of a fully qualified name.
-fn server_name(key: &'static str, written: &str) -> Result<String, TlsError> {
-    let bare = written.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(written);
-    let bare = bare.strip_suffix('.').unwrap_or(bare);
-    let wrong = |what: &str| {
-        Err(TlsError::new(key, format!("{written:?} {what}"))
-            .hint("write the host name or address that the server's certificate carries"))
-    };
-    // Each of these would make OpenSSL verify nothing, or subdomains, or panic.
-    match bare {
-        "" => wrong("is no name"),
-        _ if bare.starts_with('.') => wrong("begins with a dot"),
-        _ if bare.contains('\0') => wrong("has a NUL inside"),
-        _ if bare.contains(char::is_whitespace) => wrong("has a space inside"),
-        _ if !bare.is_ascii() => wrong("is not ASCII: write it in its xn-- form"),
-        // Longer ones do not fit the extension (RFC 1035, section 2.3.4).
-        _ if bare.len() > 253 => wrong("is longer than a host name can be"),
-        _ => Ok(bare.to_owned()),
     }
 }
 
@@ -178,6 +159,7 @@ impl Load for Client {
             .map_err(|stack| TlsError::openssl("tls", "offer h2 and http/1.1", &stack))?;
 
         let connector = context.build();
+        policy.confirm(connector.context())?;
         if let (Some(path), Some(crls)) = (&tls.crl_file, &crls) {
             warnings.extend(crls.warnings(path));
         }
@@ -230,10 +212,6 @@ fn verify_server(
             .map_err(|stack| TlsError::openssl("tls.crl_file", "use it with the system's roots", &stack))?;
     }
     if settings.tls.insecure_skip_verify {
-        warnings.push(format!(
-            "tls.insecure_skip_verify: the certificate of https://{} is not verified at all: anyone in between can read and change everything",
-            settings.name
-        ));
         context.set_verify(SslVerifyMode::NONE);
     } else {
         context.set_verify_callback(SslVerifyMode::PEER, |trusted, chain| {
@@ -244,23 +222,4 @@ fn verify_server(
         });
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_lose_brackets_and_the_final_dot() {
-        for (written, bare) in [("srv.test.", "srv.test"), ("[::1]", "::1"), ("10.0.0.1", "10.0.0.1")] {
-            assert_eq!(server_name("tls.server_name", written).unwrap(), bare);
-        }
-    }
-
-    #[test]
-    fn names_that_openssl_would_misread_are_errors() {
-        for bad in ["", ".", "[]", ".srv.test", "a\0b", "a b", "bücher.test", &"a".repeat(254)] {
-            server_name("tls.server_name", bad).unwrap_err();
-        }
-    }
 }

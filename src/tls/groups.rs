@@ -15,7 +15,7 @@ pub(super) struct Group {
     pub(super) name: &'static str,
     aliases: &'static [&'static str],
     /// The number in RFC 8446, section 4.2.7, and RFC 9794's drafts for the hybrids.
-    id: u16,
+    pub(super) id: u16,
     /// Whether TLS 1.2 and older can use it too.
     before_13: bool,
 }

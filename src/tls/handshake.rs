@@ -8,7 +8,7 @@ use openssl::{
 };
 
 use super::{
-    Side, certificate, certificate::CertificateIdentity, failure::HandshakeError, ffi, groups, verdict,
+    Side, alerts, certificate, certificate::CertificateIdentity, failure::HandshakeError, ffi, groups,
     versions,
 };
 use crate::config::TlsVersion;
@@ -128,7 +128,7 @@ impl Handshake {
         let mut cause = Some(error);
         while let Some(error) = cause {
             if let Some(alert) = alert_of(error) {
-                return Some(verdict::alert(
+                return Some(alerts::alert(
                     alert,
                     self.side,
                     self.certificate_asked,
@@ -147,7 +147,7 @@ fn alert_of(error: &(dyn Error + 'static)) -> Option<u8> {
     let ssl = inner
         .and_then(|inner| inner.downcast_ref::<openssl::ssl::Error>())
         .or_else(|| error.downcast_ref::<openssl::ssl::Error>())?;
-    verdict::alert_number(ssl.ssl_error()?)
+    alerts::alert_number(ssl.ssl_error()?)
 }
 
 fn judge(result: X509VerifyResult, peer: Option<&X509>, terms: Terms) -> Judgement {
@@ -191,7 +191,7 @@ impl fmt::Display for Handshake {
             self.alpn.map_or_else(|| "none".to_owned(), |alpn| alpn.to_string()),
         )?;
         match &self.peer {
-            Some(subject) => write!(f, "{subject:?}: {}", self.judgement),
+            Some(subject) => write!(f, "\"{subject}\": {}", self.judgement),
             None => write!(f, "{}", self.judgement),
         }
     }

@@ -32,7 +32,7 @@ pub(super) struct Loaded {
 
 impl Loaded {
     pub(super) fn load(identity: &Identity) -> Result<Self, TlsError> {
-        let mut certificates = trust::certificates(CERT, &identity.cert_file)?.into_iter();
+        let mut certificates = trust::file(CERT, &identity.cert_file)?.into_iter();
         let leaf = certificates.next().ok_or_else(|| trust::no_certificate(CERT, &identity.cert_file))?;
         let key = private_key(identity)?;
         if !leaf.public_key().is_ok_and(|public| public.public_eq(&key)) {

@@ -4,10 +4,12 @@
 //! clone, and swaps its context as a whole when its files change ([`watch`]). Every cryptographic
 //! operation is OpenSSL's; `ffi` holds the few functions that the `openssl` crate does not bind.
 
+mod alerts;
 mod certificate;
 mod certificate_verdict;
 mod ciphers;
 mod client;
+mod client_auth;
 mod error;
 mod failure;
 mod ffi;
@@ -23,6 +25,7 @@ mod probe;
 mod reload;
 mod report;
 mod server;
+mod server_name;
 mod time;
 mod trust;
 mod verdict;

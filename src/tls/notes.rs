@@ -15,7 +15,7 @@ use super::{certificate, ffi, time};
 pub(super) struct Notes {
     pub(super) offer: Option<Offer>,
     /// The first complaint about the peer's chain.
-    pub(super) refusal: Option<Refusal>,
+    pub(super) refusal: Option<Box<Refusal>>,
 }
 
 /// What a client offered, by number. OpenSSL forgets the hello as soon as it has been judged.
@@ -55,6 +55,11 @@ pub(super) fn read<R>(ssl: &SslRef, look: impl FnOnce(&mut Notes) -> R) -> Optio
     Some(look(&mut notes.lock().unwrap_or_else(PoisonError::into_inner)))
 }
 
+/// Lets go of what is of no use once a handshake has succeeded.
+pub(super) fn forget(ssl: &SslRef) {
+    read(ssl, |notes| *notes = Notes::default());
+}
+
 /// Notes a refusal from within a verify callback.
 pub(super) fn refuse(chain: &X509StoreContextRef) {
     let (Some(ssl), Some(certificate)) =
@@ -63,7 +68,9 @@ pub(super) fn refuse(chain: &X509StoreContextRef) {
         return;
     };
     let (result, depth) = (chain.error(), chain.error_depth());
-    read(ssl, |notes| notes.refusal.get_or_insert_with(|| Refusal::new(result, depth, certificate)).depth);
+    read(ssl, |notes| {
+        notes.refusal.get_or_insert_with(|| Box::new(Refusal::new(result, depth, certificate))).depth
+    });
 }
 
 impl Refusal {

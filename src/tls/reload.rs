@@ -1,7 +1,6 @@
 //! Contexts that follow their files.
 
 use std::{
-    fmt::Write as _,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError, RwLock,
@@ -10,10 +9,11 @@ use std::{
     time::Duration,
 };
 
-use openssl::sha::Sha256;
-
 use super::{error::TlsError, time, trust};
-use crate::config::{Identity, KeyPassword};
+use crate::{
+    config::{Identity, KeyPassword},
+    crypto,
+};
 
 /// Something that loads its files anew.
 pub trait Reload: Clone + Send + Sync + 'static {
@@ -30,7 +30,8 @@ pub trait Reload: Clone + Send + Sync + 'static {
 /// Reloads `target` whenever it is due, looking every `interval`; for ever. Logs what happens.
 pub async fn watch<T: Reload>(target: T, interval: Duration) {
     loop {
-        let wait = target.stale_in().map_or(interval, |stale| interval.min(stale + Duration::from_secs(1)));
+        let stale = target.stale_in().filter(|left| !left.is_zero());
+        let wait = stale.map_or(interval, |left| interval.min(left + Duration::from_secs(1)));
         tokio::time::sleep(wait.max(MIN_WAIT)).await;
         let target = target.clone();
         // Files may be on a slow disk, and reading system roots takes 20 ms.
@@ -74,9 +75,17 @@ pub(super) struct Live<L: Load> {
     pub(super) settings: L::Settings,
     current: RwLock<Arc<L>>,
     /// What the files held at the last attempt, successful or not.
-    attempted: Mutex<Stamp>,
+    attempted: Mutex<Attempt>,
     succeeded: AtomicU64,
     failed: AtomicU64,
+}
+
+/// What was seen at an attempt, so that a failure is reported once and not at each look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Attempt {
+    stamp: Stamp,
+    /// The moment of [`Load::rebuild_at`] that had passed by then.
+    stale: Option<i64>,
 }
 
 type Stamp = [u8; 32];
@@ -84,10 +93,10 @@ type Stamp = [u8; 32];
 impl<L: Load> Live<L> {
     pub(super) fn load(settings: L::Settings) -> Result<Self, TlsError> {
         // Before the load: a change in between is seen at the next look.
-        let stamp = stamp(&L::files(&settings));
+        let attempt = Attempt { stamp: stamp(&L::files(&settings)), stale: None };
         let current = RwLock::new(Arc::new(L::load(&settings)?));
         let (succeeded, failed) = <(AtomicU64, AtomicU64)>::default();
-        Ok(Self { settings, current, attempted: Mutex::new(stamp), succeeded, failed })
+        Ok(Self { settings, current, attempted: Mutex::new(attempt), succeeded, failed })
     }
 
     pub(super) fn current(&self) -> Arc<L> {
@@ -97,7 +106,7 @@ impl<L: Load> Live<L> {
     pub(super) fn reload(&self) -> Result<(), TlsError> {
         // Held throughout, so that a signal and the watch do not load at once and in any order.
         let mut attempted = self.attempted.lock().unwrap_or_else(PoisonError::into_inner);
-        *attempted = stamp(&L::files(&self.settings));
+        *attempted = self.seen();
         match L::load(&self.settings) {
             Ok(new) => {
                 let old = self.current();
@@ -118,9 +127,14 @@ impl<L: Load> Live<L> {
     }
 
     pub(super) fn is_due(&self) -> bool {
-        let stale = self.current().rebuild_at().is_some_and(|at| at < time::now());
         let attempted = *self.attempted.lock().unwrap_or_else(PoisonError::into_inner);
-        stale || attempted != stamp(&L::files(&self.settings))
+        let seen = self.seen();
+        seen.stamp != attempted.stamp || (seen.stale.is_some() && seen.stale != attempted.stale)
+    }
+
+    fn seen(&self) -> Attempt {
+        let stale = self.current().rebuild_at().filter(|&at| at < time::now());
+        Attempt { stamp: stamp(&L::files(&self.settings)), stale }
     }
 
     pub(super) fn stale_in(&self) -> Option<Duration> {
@@ -147,23 +161,21 @@ pub(super) fn identity_files(identity: &Identity) -> Vec<PathBuf> {
 /// A digest of what the files hold. Contents rather than times: they are small, and times lie when files are
 /// restored, or replaced by links as Kubernetes does.
 fn stamp(files: &[PathBuf]) -> Stamp {
-    let mut digest = Sha256::new();
+    let mut held = Vec::new();
     for path in files {
         if path.is_dir() {
-            trust::files(path).unwrap_or_default().iter().for_each(|file| add(&mut digest, file));
+            trust::files(path).unwrap_or_default().iter().for_each(|file| add(&mut held, file));
         } else {
-            add(&mut digest, path);
+            add(&mut held, path);
         }
     }
-    digest.finish()
+    // Files on which nothing can be said count as unchanged.
+    crypto::sha256(&held).unwrap_or_default()
 }
 
-fn add(digest: &mut Sha256, path: &Path) {
-    let mut head = String::new();
+fn add(held: &mut Vec<u8>, path: &Path) {
     let bytes = std::fs::read(path);
     let len = bytes.as_ref().map_or(-1, |bytes| i64::try_from(bytes.len()).unwrap_or(i64::MAX));
-    // Writing to a string does not fail.
-    let _ = write!(head, "{}\0{len}\0", path.display());
-    digest.update(head.as_bytes());
-    digest.update(&bytes.unwrap_or_default());
+    held.extend_from_slice(format!("{}\0{len}\0", path.display()).as_bytes());
+    held.extend_from_slice(&bytes.unwrap_or_default());
 }

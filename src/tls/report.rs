@@ -175,7 +175,7 @@ impl CertificateReport {
     fn warning(&self) -> Option<String> {
         // An expired one has a warning already, with its file.
         (self.expires_soon && self.expires_in >= 0)
-            .then(|| format!("the certificate {:?} expires on {}", self.subject, self.not_after))
+            .then(|| format!("the certificate \"{}\" expires on {}", self.subject, self.not_after))
     }
 }
 

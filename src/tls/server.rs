@@ -6,26 +6,24 @@ use openssl::{
     error::ErrorStack,
     ssl::{
         AlpnError, ClientHelloResponse, Ssl, SslAcceptor, SslContext, SslContextBuilder, SslMethod, SslRef,
-        SslSessionCacheMode, SslVerifyMode, SslVersion, select_next_proto,
+        SslSessionCacheMode, SslVersion, select_next_proto,
     },
-    x509::X509StoreContextRef,
 };
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio_openssl::SslStream;
 
 use super::{
-    Side, ciphers,
+    Side, ciphers, client_auth,
     error::TlsError,
     failure::{HandshakeError, Kind},
     ffi, fips,
     handshake::{Handshake, Terms},
     identity::{self, Loaded},
-    names::AllowedNames,
     notes::{self, Notes, Offer},
     policy::Policy,
     reload::{self, Live, Load, Reload, ReloadCounts},
     report::{Parts, Report},
-    trust::{self, Crls},
+    trust::Crls,
     verdict::{self, Scene},
 };
 use crate::config::{ClientAuthMode, ServerTls};
@@ -70,6 +68,7 @@ impl Acceptor {
         let mut stream = SslStream::new(ssl, io).map_err(unready)?;
         match Pin::new(&mut stream).accept().await {
             Ok(()) => {
+                notes::forget(stream.ssl());
                 let handshake = Handshake::of(stream.ssl(), server.terms);
                 Ok((stream, handshake))
             }
@@ -147,10 +146,11 @@ impl Load for Server {
         }
         let keys: Vec<_> = identities.iter().map(Loaded::kind).collect();
         warnings.extend(ciphers::unserved(policy.suites.as_deref().unwrap_or_default(), &keys));
-        verify_clients(&mut context, settings, crls.as_ref(), &mut warnings)?;
+        client_auth::apply(&mut context, settings, crls.as_ref(), &mut warnings)?;
         serve_sessions(&mut context).map_err(|stack| TlsError::openssl("tls", "set up sessions", &stack))?;
 
         let context = context.build().into_context();
+        policy.confirm(&context)?;
         if let (Some(path), Some(crls)) = (&settings.crl_file, &crls) {
             warnings.extend(crls.warnings(path));
         }
@@ -160,14 +160,9 @@ impl Load for Server {
             crls: crls.as_ref(),
             warnings,
         };
-        let terms = Terms {
-            side: Side::Server,
-            asks: settings.client_auth != ClientAuthMode::None,
-            has_roots: settings.client_ca_file.is_some(),
-            has_certificate: true,
-        };
         let report = Report::new(&context, policy.judge.versions, parts);
-        Ok(Self { context, terms, report, rebuild_at: crls.and_then(|crls| crls.rebuild_at()) })
+        let rebuild_at = crls.and_then(|crls| crls.rebuild_at());
+        Ok(Self { context, terms: terms(settings), report, rebuild_at })
     }
 
     fn files(settings: &ServerTls) -> Vec<PathBuf> {
@@ -184,58 +179,13 @@ impl Load for Server {
     }
 }
 
-/// The four modes of `tls.client_auth`. No callback ever turns a verify result into OK.
-fn verify_clients(
-    context: &mut SslContextBuilder,
-    settings: &ServerTls,
-    crls: Option<&Crls>,
-    warnings: &mut Vec<String>,
-) -> Result<(), TlsError> {
-    const CA: &str = "tls.client_ca_file";
-    let roots = match &settings.client_ca_file {
-        Some(path) => {
-            let roots = trust::certificates(CA, path)?;
-            warnings.extend(trust::warnings(CA, path, &roots));
-            roots
-        }
-        None if settings.client_auth == ClientAuthMode::Verify => {
-            return Err(TlsError::new(CA, "is missing, and tls.client_auth is verify")
-                .hint("name the CA of your clients"));
-        }
-        None => Vec::new(),
-    };
-    let failed =
-        |stack: ErrorStack| TlsError::openssl("tls.client_auth", "set up client verification", &stack);
-    // The verify store, not the chain store: what is in that one goes out with our own certificate.
-    context.set_verify_cert_store(trust::store(&roots, crls)?).map_err(failed)?;
-    let demand = SslVerifyMode::PEER | SslVerifyMode::FAIL_IF_NO_PEER_CERT;
-    match settings.client_auth {
-        ClientAuthMode::None => context.set_verify(SslVerifyMode::NONE),
-        ClientAuthMode::Request => context.set_verify_callback(SslVerifyMode::PEER, |_, _| true),
-        ClientAuthMode::Require => context.set_verify_callback(demand, |_, _| true),
-        ClientAuthMode::Verify => {
-            let allowed = settings.client_allowed_names.as_deref().map(AllowedNames::parse).transpose()?;
-            context
-                .set_verify_callback(demand, move |trusted, chain| judge(trusted, chain, allowed.as_ref()));
-            roots.iter().try_for_each(|root| context.add_client_ca(root)).map_err(failed)?;
-        }
+fn terms(settings: &ServerTls) -> Terms {
+    Terms {
+        side: Side::Server,
+        asks: settings.client_auth != ClientAuthMode::None,
+        has_roots: settings.client_ca_file.is_some(),
+        has_certificate: true,
     }
-    Ok(())
-}
-
-fn judge(trusted: bool, chain: &mut X509StoreContextRef, allowed: Option<&AllowedNames>) -> bool {
-    let is_let_in = || match (allowed, chain.current_cert()) {
-        (Some(allowed), Some(leaf)) if chain.error_depth() == 0 => allowed.allow(leaf),
-        _ => true,
-    };
-    if trusted && is_let_in() {
-        return true;
-    }
-    if trusted {
-        chain.set_error(ffi::certificate_rejected());
-    }
-    notes::refuse(chain);
-    false
 }
 
 /// Sessions live in tickets alone, one for each handshake; a context's keys are its own, so that a reload

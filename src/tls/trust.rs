@@ -24,13 +24,13 @@ const CRL: &str = "tls.crl_file";
 /// A directory is read file by file: OpenSSL's own lookup trusts nothing, in silence, unless the names are hashes.
 pub(super) fn certificates(key: &'static str, path: &Path) -> Result<Vec<X509>, TlsError> {
     if !path.is_dir() {
-        return of_file(key, path);
+        return file(key, path);
     }
     let mut found = Vec::new();
     for file in
         files(path).map_err(|error| TlsError::new(key, format!("cannot be listed: {error}")).file(path))?
     {
-        found.extend(of_file(key, &file)?);
+        found.extend(self::file(key, &file)?);
     }
     if found.is_empty() {
         let error = TlsError::new(key, "the directory has no *.pem or *.crt file with a certificate");
@@ -53,7 +53,8 @@ pub(super) fn files(directory: &Path) -> std::io::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-fn of_file(key: &'static str, path: &Path) -> Result<Vec<X509>, TlsError> {
+/// The certificates of a file; at least one.
+pub(super) fn file(key: &'static str, path: &Path) -> Result<Vec<X509>, TlsError> {
     let pem = read(key, path)?;
     let certificates = X509::stack_from_pem(&pem).map_err(|stack| {
         TlsError::new(key, format!("a certificate cannot be read: {}", words(&stack)))

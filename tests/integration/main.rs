@@ -11,3 +11,4 @@ mod fixture;
 mod peers;
 #[allow(dead_code, reason = "what the topics share; each uses some of it")]
 mod support;
+mod tls;
