@@ -4,7 +4,7 @@ mod cors;
 mod driver;
 mod endpoint;
 mod live;
-mod media;
+pub mod media;
 mod origin;
 mod pipeline;
 mod readiness;
