@@ -113,6 +113,9 @@ impl Live {
     pub(super) async fn exchange(&self, messages: Vec<Message>, streams: bool) -> Result<Inbox, Refused> {
         let (id, outbox, inbox) = self.new_stream();
         let single = messages.len() == 1;
+        if !single {
+            self.state().session.begin_batch(id);
+        }
         for message in messages {
             match self.pass(&message, id, streams, Some(&outbox)).await {
                 Ok(()) => {}
@@ -123,9 +126,12 @@ impl Live {
                 Err(refused) => return Err(refused),
             }
         }
-        let nothing_awaited = !self.state().outboxes.contains_key(&id);
-        if !single && nothing_awaited {
-            outbox.push_now(Delivery { stream: id, line: None, response: false, last: true });
+        if !single {
+            let mut state = self.state();
+            if state.session.complete_batch(id) {
+                state.outboxes.remove(&id);
+                outbox.push_now(Delivery { stream: id, line: None, response: false, last: true });
+            }
         }
         Ok(inbox)
     }
