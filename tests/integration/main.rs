@@ -7,6 +7,7 @@
     reason = "what fails here fails a test"
 )]
 
+mod bad_input;
 mod fixture;
 mod peers;
 #[allow(dead_code, reason = "what the topics share; each uses some of it")]
