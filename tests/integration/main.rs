@@ -9,6 +9,9 @@
 
 mod bad_input;
 mod fixture;
+mod health;
+mod host_and_origin;
 mod peers;
+mod sessions;
 #[allow(dead_code, reason = "what the topics share; each uses some of it")]
 mod support;
