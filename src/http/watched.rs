@@ -34,6 +34,8 @@ pub(super) struct Patience {
 #[derive(Debug)]
 pub(super) struct Activity {
     in_flight: AtomicUsize,
+    /// How many requests there have been; each ends the head that was being read.
+    begun: AtomicUsize,
     quiet_since: Mutex<Instant>,
 }
 
@@ -43,11 +45,16 @@ pub(super) struct InFlight(Arc<Activity>);
 
 impl Activity {
     pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self { in_flight: AtomicUsize::new(0), quiet_since: Mutex::new(Instant::now()) })
+        Arc::new(Self {
+            in_flight: AtomicUsize::new(0),
+            begun: AtomicUsize::new(0),
+            quiet_since: Mutex::new(Instant::now()),
+        })
     }
 
     pub(super) fn begin(self: &Arc<Self>) -> InFlight {
         self.in_flight.fetch_add(1, Ordering::AcqRel);
+        self.begun.fetch_add(1, Ordering::AcqRel);
         InFlight(Arc::clone(self))
     }
 
@@ -71,22 +78,30 @@ pub(super) struct Watched<S> {
     patience: Patience,
     /// When the head that is being read began.
     head_since: Option<Instant>,
+    /// The requests of which `head_since` knows.
+    begun: usize,
     quiet: Option<Pin<Box<Sleep>>>,
     stuck: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> Watched<S> {
     pub(super) fn new(inner: S, activity: Arc<Activity>, patience: Patience) -> Self {
-        Self { inner, activity, patience, head_since: Some(Instant::now()), quiet: None, stuck: None }
+        let head_since = Some(Instant::now());
+        Self { inner, activity, patience, head_since, begun: 0, quiet: None, stuck: None }
+    }
+
+    /// A request that has begun, and perhaps ended since, ended its head.
+    fn note_begun(&mut self) {
+        let begun = self.activity.begun.load(Ordering::Acquire);
+        if begun != self.begun {
+            self.begun = begun;
+            self.head_since = None;
+        }
     }
 
     /// When the peer's time is up, unless a request is in flight.
-    fn deadline(&mut self) -> Option<Instant> {
-        let quiet_since = self.activity.quiet_since();
-        let Some(since) = quiet_since else {
-            self.head_since = None;
-            return None;
-        };
+    fn deadline(&self) -> Option<Instant> {
+        let since = self.activity.quiet_since()?;
         Some(match self.head_since.filter(|_| self.patience.bytes_are_heads) {
             Some(head) => head + self.patience.head,
             None => since + self.patience.idle,
@@ -125,6 +140,7 @@ impl<S> Watched<S> {
 impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        this.note_begun();
         match Pin::new(&mut this.inner).poll_read(cx, buf) {
             Poll::Ready(result) => {
                 if this.head_since.is_none() && this.activity.quiet_since().is_some() {

@@ -129,6 +129,9 @@ impl Live {
     pub(super) async fn exchange(&self, messages: Vec<Message>, streams: bool) -> Result<Inbox, Refused> {
         let (id, outbox, inbox) = self.new_stream();
         let single = messages.len() == 1;
+        if !single {
+            self.state().session.begin_batch(id);
+        }
         for message in messages {
             match self.pass(&message, id, streams, Some(&outbox)).await {
                 Ok(()) => {}
@@ -139,9 +142,13 @@ impl Live {
                 Err(refused) => return Err(refused),
             }
         }
-        let nothing_awaited = !self.state().outboxes.contains_key(&id);
-        if !single && nothing_awaited {
-            outbox.push_now(Delivery { stream: id, line: None, response: false, last: true }, None);
+        if !single {
+            let mut state = self.state();
+            if state.session.complete_batch(id) {
+                // All has been answered before the last was passed on, or nothing was let in.
+                state.outboxes.entry(id).or_insert(outbox);
+                state.deliver_now(vec![Delivery { stream: id, line: None, response: false, last: true }]);
+            }
         }
         Ok(inbox)
     }

@@ -166,6 +166,16 @@ impl Session {
         }
     }
 
+    /// The messages of a batch follow, one `from_client` each; `stream` does not end before they are complete.
+    pub fn begin_batch(&mut self, stream: StreamId) {
+        self.in_flight.begin_batch(stream);
+    }
+
+    /// All messages of the batch have come; true when nothing of it waits for an answer.
+    pub fn complete_batch(&mut self, stream: StreamId) -> bool {
+        self.in_flight.complete_batch(stream)
+    }
+
     /// Undoes `from_client` for a request that could not be passed on.
     pub fn withdraw(&mut self, id: &RequestId) {
         self.in_flight.finish(id);

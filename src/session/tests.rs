@@ -300,3 +300,16 @@ fn an_initialize_that_is_refused_makes_no_session() {
     case.server(r#"{"jsonrpc":"2.0","id":0,"error":{"code":-32602,"message":"no"}}"#);
     assert!(case.session.is_refused());
 }
+
+#[test]
+fn an_answer_that_comes_before_the_rest_of_its_batch_does_not_end_the_stream() {
+    let mut case = Case::new();
+    let stream = case.stream();
+    let ping = |id| message(&format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"ping"}}"#));
+    case.session.begin_batch(stream);
+    case.session.from_client(&ping(1), stream, true, case.now).unwrap();
+    assert!(matches!(case.answer("1"), Outcome::Deliver(Delivery { last: false, .. })));
+    case.session.from_client(&ping(2), stream, true, case.now).unwrap();
+    assert!(!case.session.complete_batch(stream));
+    assert!(matches!(case.answer("2"), Outcome::Deliver(Delivery { last: true, .. })));
+}

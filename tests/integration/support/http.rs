@@ -57,6 +57,10 @@ impl Http {
         self
     }
 
+    pub(crate) fn is_http2(&self) -> bool {
+        self.http2
+    }
+
     /// Another path on the same server.
     pub(crate) fn path(mut self, path: &str) -> Self {
         let mut parts = self.uri.into_parts();
@@ -93,7 +97,11 @@ impl Http {
         within("response", self.send(method, body.into())).await.map_err(|error| error.to_string())
     }
 
-    async fn send(&self, method: Method, body: Bytes) -> Result<Response, Box<dyn std::error::Error>> {
+    async fn send(
+        &self,
+        method: Method,
+        body: Bytes,
+    ) -> Result<Response, Box<dyn std::error::Error + Send + Sync>> {
         let host = self.uri.host().unwrap();
         let port = self.uri.port_u16().unwrap_or(if self.ca.is_some() { 443 } else { 80 });
         let tcp = TcpStream::connect((host.trim_matches(['[', ']']), port)).await?;
@@ -138,7 +146,7 @@ impl Http {
         &self,
         host: &str,
         tcp: TcpStream,
-    ) -> Result<SslStream<TcpStream>, Box<dyn std::error::Error>> {
+    ) -> Result<SslStream<TcpStream>, Box<dyn std::error::Error + Send + Sync>> {
         let mut builder = SslConnector::builder(SslMethod::tls_client())?;
         if let Some(ca) = &self.ca {
             builder.set_ca_file(ca)?;
