@@ -31,6 +31,11 @@ pub fn encode_priming(id: &str, retry: u64) -> Bytes {
     format!("id: {id}\nretry: {retry}\ndata:\n\n").into()
 }
 
+/// Writes one event of another name than `message`. Neither name nor data holds a line break.
+pub fn encode_named(name: &str, data: &[u8]) -> Bytes {
+    [b"event: ", name.as_bytes(), b"\ndata: ", data, b"\n\n"].concat().into()
+}
+
 /// One event as received.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {

@@ -8,7 +8,7 @@ use hyper::{HeaderMap, Method, Request, Response, StatusCode, body::Incoming, he
 use tokio::time::{Instant, timeout_at};
 
 use super::{
-    live::{Live, Refused, Unresumable},
+    live::{Live, Refused, Transport, Unresumable},
     media::{self, Accepts},
     pipeline::App,
     reply::{self, Refusal},
@@ -86,7 +86,7 @@ async fn open(
         Kind::Request { id, method, .. } if &**method == mcp::INITIALIZE => id.clone(),
         _ => return Err(Refusal::NoSession),
     };
-    let live = match app.sessions.open(principal) {
+    let live = match app.sessions.open(principal, Transport::StreamableHttp) {
         Ok(live) => live,
         Err(e @ (OpenError::Full(_) | OpenError::ShuttingDown)) => {
             log::warn!("a session is refused: {e}");
@@ -254,7 +254,8 @@ fn session(app: &App, headers: &HeaderMap, principal: &Principal) -> Result<Opti
         (Some(_), Some(_)) => Err(Refusal::MalformedSession),
         (Some(value), None) => {
             let id = value.to_str().map_err(|_| Refusal::UnknownSession)?;
-            app.sessions.find(id, principal).map(Some).ok_or(Refusal::UnknownSession)
+            let live = app.sessions.find(id, principal, Transport::StreamableHttp);
+            live.map(Some).ok_or(Refusal::UnknownSession)
         }
     }
 }

@@ -24,11 +24,24 @@ use crate::{
 /// How much of a session id may be shown.
 const SHORT_ID: usize = 8;
 
+/// How a session's client reaches it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Transport {
+    /// Streamable HTTP.
+    StreamableHttp,
+    /// HTTP+SSE: one stream for everything, with which the session ends.
+    HttpSse,
+}
+
+/// The one stream of a session over HTTP+SSE.
+const ONLY_STREAM: StreamId = StreamId(0);
+
 /// A session that clients reach through its id.
 #[derive(Debug)]
 pub(super) struct Live {
     pub(super) id: String,
     pub(super) principal: Principal,
+    pub(super) transport: Transport,
     pub(super) stdin: Writer,
     state: Mutex<State>,
     streams: AtomicU64,
@@ -74,7 +87,13 @@ pub(super) enum Refused {
 }
 
 impl Live {
-    pub(super) fn new(id: String, principal: Principal, stdin: Writer, session: Session) -> Arc<Self> {
+    pub(super) fn new(
+        id: String,
+        principal: Principal,
+        transport: Transport,
+        stdin: Writer,
+        session: Session,
+    ) -> Arc<Self> {
         let state = State {
             session,
             outboxes: HashMap::new(),
@@ -86,9 +105,10 @@ impl Live {
         Arc::new_cyclic(|this| Self {
             id,
             principal,
+            transport,
             stdin,
             state: Mutex::new(state),
-            streams: AtomicU64::new(0),
+            streams: AtomicU64::new(ONLY_STREAM.0 + 1),
             wake: Notify::new(),
             end: CancellationToken::new(),
             drain: CancellationToken::new(),
@@ -197,6 +217,26 @@ impl Live {
         Ok(())
     }
 
+    /// Opens the one stream of a session over HTTP+SSE.
+    pub(super) fn open_only_stream(&self) -> Inbox {
+        let (outbox, inbox) = self.ends_of(ONLY_STREAM);
+        let mut state = self.state();
+        state.outboxes.insert(ONLY_STREAM, outbox);
+        state.session.open_only_stream(ONLY_STREAM);
+        inbox
+    }
+
+    /// Takes in a message whose answer goes on the one stream.
+    pub(super) async fn take_on_only_stream(&self, message: &Message) -> Result<(), Refused> {
+        self.pass(message, ONLY_STREAM, true, None).await
+    }
+
+    /// Puts an answer of the bridge's own on the one stream.
+    pub(super) fn answer_on_only_stream(&self, answer: &Message) {
+        let line = Some(answer.line.clone());
+        self.state().deliver_now(vec![Delivery { stream: ONLY_STREAM, line, response: true, last: false }]);
+    }
+
     /// The answer on a stream is sent as events. The id to prime it with, for clients of revisions that know of it.
     pub(super) fn begin_events(&self, stream: StreamId) -> Option<EventId> {
         let mut state = self.state();
@@ -262,6 +302,9 @@ impl Live {
         }
         state.leave(stream);
         self.wake.notify_one();
+        if self.transport == Transport::HttpSse {
+            self.end.cancel();
+        }
     }
 
     /// Puts a message of the child's on its stream; waits for a client that is slow to read.

@@ -3,6 +3,7 @@
 mod cors;
 mod driver;
 mod endpoint;
+mod http_sse;
 mod live;
 pub mod media;
 mod origin;

@@ -29,6 +29,8 @@ pub(super) enum Refusal {
     Denied(Denied),
     NoSuchPath,
     Method,
+    /// The path takes this one method only.
+    MethodOf(&'static str),
     HeadTooLarge(usize),
     NotAcceptable(&'static str),
     ContentType,
@@ -50,7 +52,7 @@ impl Refusal {
             Self::Host | Self::Origin => StatusCode::FORBIDDEN,
             Self::Denied(_) => StatusCode::UNAUTHORIZED,
             Self::NoSuchPath | Self::UnknownSession => StatusCode::NOT_FOUND,
-            Self::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Method | Self::MethodOf(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::HeadTooLarge(_) => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::NotAcceptable(_) => StatusCode::NOT_ACCEPTABLE,
             Self::ContentType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -81,6 +83,7 @@ impl Refusal {
                 ("not_found", "nothing is served here: the MCP endpoint is server.path".to_owned())
             }
             Self::Method => ("method_not_allowed", "the MCP endpoint takes GET, POST and DELETE".to_owned()),
+            Self::MethodOf(method) => ("method_not_allowed", format!("this path takes {method} only")),
             Self::HeadTooLarge(max) => (
                 "head_too_large",
                 format!("the headers are larger than {max} bytes (server.max_header_size)"),
@@ -141,6 +144,9 @@ impl Refusal {
             }
             Self::Method => {
                 headers.insert(header::ALLOW, HeaderValue::from_static("GET, POST, DELETE"));
+            }
+            Self::MethodOf(method) => {
+                headers.insert(header::ALLOW, HeaderValue::from_static(method));
             }
             Self::Full(..) => {
                 headers.insert(header::RETRY_AFTER, RETRY_AFTER);

@@ -11,7 +11,7 @@ use tokio_util::task::TaskTracker;
 
 use super::{
     driver::{self, Times},
-    live::{Live, short_id},
+    live::{Live, Transport, short_id},
 };
 use crate::{
     auth::Principal,
@@ -64,12 +64,18 @@ impl Sessions {
     }
 
     /// The session with this id, if it is the principal's.
-    pub(super) fn find(&self, id: &str, principal: &Principal) -> Option<Arc<Live>> {
-        self.by_id().get(id).filter(|live| live.principal == *principal).cloned()
+    pub(super) fn find(&self, id: &str, principal: &Principal, transport: Transport) -> Option<Arc<Live>> {
+        let by_id = self.by_id();
+        let found = by_id.get(id).filter(|live| live.transport == transport && live.principal == *principal);
+        found.cloned()
     }
 
     /// Starts a child and a session with it.
-    pub(super) fn open(self: &Arc<Self>, principal: Principal) -> Result<Arc<Live>, OpenError> {
+    pub(super) fn open(
+        self: &Arc<Self>,
+        principal: Principal,
+        transport: Transport,
+    ) -> Result<Arc<Live>, OpenError> {
         let place = Arc::clone(&self.places).try_acquire_owned();
         let place = place.map_err(|_| OpenError::Full(self.max))?;
         if self.drivers.is_closed() {
@@ -77,7 +83,7 @@ impl Sessions {
         }
         let id = crypto::random_id()?;
         let child = self.command.spawn(&format!("of session {}", short_id(&id))).map_err(OpenError::Start)?;
-        let live = Live::new(id, principal, child.stdin.clone(), Session::new(self.limits));
+        let live = Live::new(id, principal, transport, child.stdin.clone(), Session::new(self.limits));
         let (session, owner, process) = (live.short_id(), &live.principal, child.process.id());
         log::info!("session {session}: opened by {owner}, child process {process}");
         self.by_id().insert(live.id.clone(), Arc::clone(&live));

@@ -154,6 +154,11 @@ impl Events {
         Self { first, inbox: Some(inbox), interval, keep_alive: Box::pin(sleep(interval)) }
     }
 
+    /// A stream that begins with an event of its own.
+    pub(super) fn beginning_with(event: Bytes, inbox: Inbox, interval: Duration) -> Self {
+        Self { first: [event].into(), ..Self::new(None, &[], inbox, interval) }
+    }
+
     /// A stream that ends at once.
     pub(super) fn ended() -> Self {
         let interval = Duration::ZERO;

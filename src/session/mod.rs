@@ -223,6 +223,12 @@ impl Session {
         out
     }
 
+    /// Everything for the client goes on this stream, which never ends before the session does.
+    pub fn open_only_stream(&mut self, stream: StreamId) {
+        self.in_flight.begin_batch(stream);
+        self.listeners.push(stream);
+    }
+
     /// The client has left a stream, which it can take up again or not. Its exchanges go on: a legacy client's
     /// disconnect never cancels. What names one of them goes to the stream still if it can be taken up again;
     /// everything else takes another way.
