@@ -199,7 +199,7 @@ impl Bridge {
         let (epoch, headers) = self.session().headers();
         let mut answer = Answer::of(self.remote.post(line, &headers).await?)?;
         if is_lost(&answer, headers.id.is_some()) {
-            let (_, headers) = self.reopen(epoch).await?;
+            let (_, headers) = self.reopen(epoch, Some(line)).await?;
             answer = Answer::of(self.remote.post(line, &headers).await?)?;
         }
         match answer {

@@ -105,7 +105,7 @@ impl Exchange<'_> {
         self.bridge.reached.notify_waiters();
         if !begins && is_lost(&answer, headers.id.is_some()) {
             // The request that was refused for its session has not run.
-            let (_, headers) = self.times.limit(self.bridge.reopen(epoch)).await?;
+            let (_, headers) = self.times.limit(self.bridge.reopen(epoch, Some(&message.line))).await?;
             let response: Response<Incoming> =
                 self.times.limit(self.bridge.remote.post(&message.line, &headers)).await?;
             return self.take(Answer::of(response)?).await;
