@@ -7,6 +7,7 @@
     reason = "what fails here fails a test"
 )]
 
+mod connect;
 mod corpus;
 mod fixture;
 mod peers;

@@ -3,8 +3,10 @@
 
 pub(crate) mod bridge;
 pub(crate) mod certs;
+pub(crate) mod connect;
 pub(crate) mod http;
 pub(crate) mod process;
+pub(crate) mod remote;
 pub(crate) mod session;
 mod sse;
 
