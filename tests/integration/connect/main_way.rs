@@ -28,9 +28,9 @@ fn calls_that_run_at_once_are_answered_as_they_end() {
     let bridge = Bridge::serve(Guard::Mutual);
     let mut connect = bridge.connect();
     connect.initialize();
-    call(&mut connect, json!("slow"), "never", &json!({}));
-    call(&mut connect, json!("a"), "meet", &json!({"n": 2}));
-    call(&mut connect, json!("b"), "meet", &json!({"n": 2}));
+    call(&mut connect, "slow", "never", &json!({}));
+    call(&mut connect, "a", "meet", &json!({"n": 2}));
+    call(&mut connect, "b", "meet", &json!({"n": 2}));
     let ids: HashSet<String> = (0..2).map(|_| connect.next_message()["id"].to_string()).collect();
     assert_eq!(ids, HashSet::from([r#""a""#.to_owned(), r#""b""#.to_owned()]));
 }
@@ -52,7 +52,7 @@ fn progress_and_questions_of_the_server_come_before_the_answer() {
     }
     assert_eq!(connect.next_message()["id"], 1.5);
 
-    call(&mut connect, json!(2), "sample", &json!({"prompt": "why?"}));
+    call(&mut connect, 2, "sample", &json!({"prompt": "why?"}));
     let question = connect.next_message();
     assert_eq!(question["method"], "sampling/createMessage");
     let answer = json!({"role": "assistant", "model": "m", "content": {"type": "text", "text": "because"}});
@@ -66,7 +66,7 @@ fn what_the_server_says_by_itself_arrives() {
     let bridge = Bridge::serve(Guard::Mutual);
     let mut connect = bridge.connect();
     connect.initialize();
-    call(&mut connect, json!(1), "list_changed", &json!({"after": true}));
+    call(&mut connect, 1, "list_changed", &json!({"after": true}));
     // They come on two streams, in any order.
     let (one, other) = (connect.next_message(), connect.next_message());
     let (answer, change) = if one["id"] == 1 { (one, other) } else { (other, one) };
@@ -114,7 +114,8 @@ fn a_client_may_write_everything_at_once_and_close_its_end() {
     lines.push_str("{\"jsonrpc\":\"2.0\",\"method\":\"notifications/initialized\"}\n");
     for id in 0..20 {
         let params = json!({"name": "meet", "arguments": {"n": 20}});
-        lines.push_str(&format!("{}\n", request(&json!(id), "tools/call", &params)));
+        lines.push_str(&request(&json!(id), "tools/call", &params));
+        lines.push('\n');
     }
     connect.send_bytes(lines.trim_end().as_bytes());
     connect.close_stdin();
@@ -305,8 +306,8 @@ fn a_client_without_the_certificate_that_serve_demands_is_told_so() {
     assert!(error.contains("bad certificate") && error.contains("refused the certificate"), "{error}");
 }
 
-fn call(connect: &mut Process, id: Value, tool: &str, arguments: &Value) {
-    connect.send(&request(&id, "tools/call", &json!({"name": tool, "arguments": arguments})));
+fn call(connect: &mut Process, id: impl Into<Value>, tool: &str, arguments: &Value) {
+    connect.send(&request(&id.into(), "tools/call", &json!({"name": tool, "arguments": arguments})));
 }
 
 fn request(id: &Value, method: &str, params: &Value) -> String {

@@ -114,7 +114,7 @@ impl Remote {
             match self.requests.recv_timeout(left) {
                 Ok(request) if wanted(&request) => return request,
                 Ok(request) => passed_over.push(request),
-                Err(_) => panic!("{what}: not within {DEADLINE:?}, but {passed_over:?}"),
+                Err(error) => panic!("{what}: {error} within {DEADLINE:?}, but {passed_over:?}"),
             }
         }
     }
@@ -136,13 +136,13 @@ struct Connection {
 impl Connection {
     /// Each request takes the connection with it, and gives it back when it is answered.
     fn serve(mut self, requests: &mpsc::Sender<Request>) {
-        let (give_back, given_back) = mpsc::channel();
+        let (give_back, returned) = mpsc::channel();
         while let Ok(Some(mut request)) = self.next_request() {
             request.connection = Some((self, give_back.clone()));
             if requests.send(request).is_err() {
                 return;
             }
-            match given_back.recv_timeout(4 * DEADLINE) {
+            match returned.recv_timeout(4 * DEADLINE) {
                 Ok(Some(connection)) => self = connection,
                 _ => return,
             }
@@ -289,8 +289,8 @@ impl Drop for Request {
 }
 
 fn head(status: &str, headers: &[&str]) -> String {
-    let headers: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
-    format!("HTTP/1.1 {status}\r\n{headers}\r\n")
+    let first = format!("HTTP/1.1 {status}");
+    [&[&*first], headers, &["", ""]].concat().join("\r\n")
 }
 
 fn wait_closed(wire: &mut dyn Wire) {
