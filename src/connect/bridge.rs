@@ -16,7 +16,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    MAX_MESSAGE, answer::Answer, exchange, failure::Failure, listen, remote::Remote, session::Session,
+    LEAVE, MAX_MESSAGE, answer::Answer, exchange, failure::Failure, listen, remote::Remote, session::Session,
 };
 use crate::{
     framing::{
@@ -199,7 +199,7 @@ impl Bridge {
         let (epoch, headers) = self.session().headers();
         let mut answer = Answer::of(self.remote.post(line, &headers).await?)?;
         if is_lost(&answer, headers.id.is_some()) {
-            let (_, headers) = self.reopen(epoch).await?;
+            let (_, headers) = self.reopen(epoch, Some(line)).await?;
             answer = Answer::of(self.remote.post(line, &headers).await?)?;
         }
         match answer {
@@ -257,9 +257,13 @@ impl Bridge {
         let left: Vec<_> = self.in_flight().keys().cloned().collect();
         let text = format!("standard input ended, and no answer came within {patience:?}");
         let error = ErrorObject::internal("ended", text);
-        for id in left {
-            self.answer(&id, &error).await;
-        }
+        let told = async {
+            for id in left {
+                self.answer(&id, &error).await;
+            }
+        };
+        // A client that reads nothing is not waited for without end.
+        let _ = timeout(LEAVE, told).await;
     }
 
     /// Ends the session and everything that still runs.

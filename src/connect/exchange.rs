@@ -23,6 +23,8 @@ use crate::{
 
 /// How long the server may take to take in that a request is cancelled.
 const CANCEL_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a server may take to end a stream once the answer is there.
+const AFTER_ANSWER: Duration = Duration::from_secs(5);
 /// The longest that a server may ask to wait before its stream is resumed.
 pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(5 * 60);
 
@@ -103,7 +105,7 @@ impl Exchange<'_> {
         self.bridge.reached.notify_waiters();
         if !begins && is_lost(&answer, headers.id.is_some()) {
             // The request that was refused for its session has not run.
-            let (_, headers) = self.times.limit(self.bridge.reopen(epoch)).await?;
+            let (_, headers) = self.times.limit(self.bridge.reopen(epoch, Some(&message.line))).await?;
             let response: Response<Incoming> =
                 self.times.limit(self.bridge.remote.post(&message.line, &headers)).await?;
             return self.take(Answer::of(response)?).await;
@@ -147,6 +149,7 @@ impl Exchange<'_> {
                 Err(failure) => return Err(failure),
             }
         }
+        tokio::spawn(read_on(Arc::clone(self.bridge), events));
         Ok(())
     }
 
@@ -203,6 +206,19 @@ impl Exchange<'_> {
             log::debug!("a cancellation was not sent: {e}");
         }
     }
+}
+
+/// What follows an answer is the end of its stream, as a rule: a connection on which it has been read can be used again.
+async fn read_on(bridge: Arc<Bridge>, mut events: Events) {
+    let rest = async {
+        while let Ok(Some(message)) = events.next().await {
+            match message.kind {
+                Kind::Response { .. } => log::warn!("a second answer of the server's is dropped"),
+                _ => bridge.deliver(message).await,
+            }
+        }
+    };
+    let _ = timeout(AFTER_ANSWER, rest).await;
 }
 
 /// The same error, as the answer to `id`.

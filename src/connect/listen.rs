@@ -69,7 +69,7 @@ async fn listen(bridge: &Arc<Bridge>, resume: Option<&str>) -> Result<Outcome, F
     let (epoch, headers) = bridge.session().headers();
     let answer = Answer::of(bridge.remote.get(&headers, resume).await?)?;
     if is_lost(&answer, headers.id.is_some()) {
-        bridge.reopen(epoch).await?;
+        bridge.reopen(epoch, None).await?;
         return Ok(Outcome::Reopened);
     }
     match answer {

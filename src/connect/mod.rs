@@ -10,7 +10,7 @@ mod reopen;
 mod session;
 mod token;
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -70,13 +70,18 @@ impl Client {
         W: AsyncWrite + Send + Unpin + 'static,
     {
         let bridge = Bridge::new(self.remote, Writer::new(stdout));
+        let mut stop = pin!(stop);
         let ended = tokio::select! {
             () = bridge.read(Lines::new(stdin, MAX_MESSAGE)) => true,
             () = bridge.stdout_closed() => false,
-            () = stop => false,
+            () = &mut stop => false,
         };
         if ended {
-            bridge.last_answers(LAST_ANSWERS).await;
+            tokio::select! {
+                () = bridge.last_answers(LAST_ANSWERS) => {}
+                () = bridge.stdout_closed() => {}
+                () = stop => {}
+            }
         }
         Arc::clone(&bridge).leave(LEAVE).await;
     }

@@ -17,9 +17,14 @@ use crate::{
 
 impl Bridge {
     /// Opens the session of `epoch` again, unless another has done so; returns the one to use.
+    /// What the server has `refused` for its session is left to the caller, who sends it once more.
     ///
     /// Source: `basic/transports`, "Session Management": after 404 a client must start a new session.
-    pub(super) async fn reopen(self: &Arc<Self>, epoch: u64) -> Result<(u64, Headers), Failure> {
+    pub(super) async fn reopen(
+        self: &Arc<Self>,
+        epoch: u64,
+        refused: Option<&Line>,
+    ) -> Result<(u64, Headers), Failure> {
         let _one_at_a_time = self.reopening.lock().await;
         let current = self.session().headers();
         if current.0 != epoch {
@@ -28,7 +33,7 @@ impl Bridge {
         let memory = self.session().memory();
         let memory = memory.ok_or_else(|| Failure::SessionLost("it was never opened".to_owned()))?;
         log::warn!("the server has lost the session; opening it again");
-        let id = self.restore(&memory).await.map_err(|e| match e {
+        let id = self.restore(&memory, refused).await.map_err(|e| match e {
             Failure::SessionLost(_) => e,
             other => Failure::SessionLost(other.to_string()),
         })?;
@@ -38,7 +43,7 @@ impl Bridge {
         Ok(current)
     }
 
-    async fn restore(&self, memory: &Memory) -> Result<Option<HeaderValue>, Failure> {
+    async fn restore(&self, memory: &Memory, refused: Option<&Line>) -> Result<Option<HeaderValue>, Failure> {
         let response = self.remote.post(&memory.initialize, &Headers::default()).await?;
         let id = response.headers().get(mcp::SESSION_ID).cloned();
         let answer = answer_to(Answer::of(response)?, &memory.id).await?;
@@ -53,10 +58,10 @@ impl Bridge {
             )));
         }
         let headers = Headers { id: id.clone(), version };
-        if let Some(initialized) = &memory.initialized {
+        if let Some(initialized) = memory.initialized.as_ref().filter(|line| Some(*line) != refused) {
             taken_in(Answer::of(self.remote.post(initialized, &headers).await?)?).await?;
         }
-        for request in &memory.requests {
+        for request in memory.requests.iter().filter(|line| Some(*line) != refused) {
             self.repeat(request, &headers).await;
         }
         Ok(id)

@@ -8,6 +8,7 @@
 )]
 
 mod bad_input;
+mod connect;
 mod corpus;
 mod fixture;
 mod health;

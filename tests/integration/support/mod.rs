@@ -3,10 +3,12 @@
 
 pub(crate) mod bridge;
 pub(crate) mod certs;
+pub(crate) mod connect;
 pub(crate) mod http;
 pub(crate) mod proc;
 pub(crate) mod process;
 pub(crate) mod raw;
+pub(crate) mod remote;
 pub(crate) mod session;
 mod sse;
 
