@@ -131,10 +131,10 @@ impl<D: Door> Shared<D> {
             head: self.limits.read_timeout,
             idle: self.limits.idle_timeout,
             bytes_are_heads: version == Version::Http1,
+            // Over TLS, whoever closes its half has left, since nobody can close it for reading alone.
+            half_close: version == Version::Http1 && peer.handshake.is_none(),
         };
         let io = TokioIo::new(Watched::new(stream, Arc::clone(&activity), patience));
-        // Without TLS, a client that is done with sending can't be told from one that has left.
-        let half_close = peer.handshake.is_none();
         let peer = Arc::new(peer);
         let name = peer.to_string();
         let door = self.door.clone();
@@ -146,7 +146,7 @@ impl<D: Door> Shared<D> {
             }
         };
         let ended = match version {
-            Version::Http1 => self.http1(io, handler, half_close).await,
+            Version::Http1 => self.http1(io, handler).await,
             Version::Http2 => self.http2(io, handler).await,
         };
         if let Err(e) = ended {
@@ -154,17 +154,14 @@ impl<D: Door> Shared<D> {
         }
     }
 
-    async fn http1<I, H, F>(&self, io: I, handler: H, half_close: bool) -> hyper::Result<()>
+    async fn http1<I, H, F>(&self, io: I, handler: H) -> hyper::Result<()>
     where
         I: Read + Write + Unpin + Send + 'static,
         H: Fn(Request<Incoming>) -> F + Send + 'static,
         F: Future<Output = Result<Response<Body>, Infallible>> + Send + 'static,
     {
         let mut builder = http1::Builder::new();
-        builder
-            .half_close(half_close)
-            .header_read_timeout(None)
-            .max_buf_size(self.limits.max_header_size.max(LEAST_BUFFER));
+        builder.header_read_timeout(None).max_buf_size(self.limits.max_header_size.max(LEAST_BUFFER));
         let connection = builder.serve_connection(io, service_fn(handler));
         tokio::pin!(connection);
         tokio::select! {

@@ -5,9 +5,9 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
@@ -28,6 +28,8 @@ pub(super) struct Patience {
     pub(super) idle: Duration,
     /// Whether bytes between requests are the beginning of a head; in HTTP/2 they may be anything.
     pub(super) bytes_are_heads: bool,
+    /// Whether a peer may close its half once it has asked, and still wait for the answer: without TLS.
+    pub(super) half_close: bool,
 }
 
 /// What the requests of a connection tell its bytes.
@@ -37,6 +39,10 @@ pub(super) struct Activity {
     /// How many requests there have been; each ends the head that was being read.
     begun: AtomicUsize,
     quiet_since: Mutex<Instant>,
+    /// An answer is being streamed, so that a peer who has closed its half has left.
+    streaming: AtomicBool,
+    /// Who reads, while the peer's closing is kept from it.
+    reader: Mutex<Option<Waker>>,
 }
 
 /// One request in flight, until its answer is whole or given up.
@@ -49,6 +55,8 @@ impl Activity {
             in_flight: AtomicUsize::new(0),
             begun: AtomicUsize::new(0),
             quiet_since: Mutex::new(Instant::now()),
+            streaming: AtomicBool::new(false),
+            reader: Mutex::new(None),
         })
     }
 
@@ -58,14 +66,33 @@ impl Activity {
         InFlight(Arc::clone(self))
     }
 
+    /// Whether the peer's closing its half is kept from the reader: it may only have said all that it has to say.
+    fn hides_end(&self, cx: &Context<'_>) -> bool {
+        if self.in_flight.load(Ordering::Acquire) == 0 || self.streaming.load(Ordering::Acquire) {
+            return false;
+        }
+        *self.reader.lock().unwrap_or_else(PoisonError::into_inner) = Some(cx.waker().clone());
+        true
+    }
+
     fn quiet_since(&self) -> Option<Instant> {
         let quiet = self.in_flight.load(Ordering::Acquire) == 0;
         quiet.then(|| *self.quiet_since.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
+impl InFlight {
+    /// The answer is a stream from now on.
+    pub(super) fn streams(&self) {
+        self.0.streaming.store(true, Ordering::Release);
+        let reader = self.0.reader.lock().unwrap_or_else(PoisonError::into_inner).take();
+        reader.inspect(Waker::wake_by_ref);
+    }
+}
+
 impl Drop for InFlight {
     fn drop(&mut self) {
+        self.0.streaming.store(false, Ordering::Release);
         *self.0.quiet_since.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
         self.0.in_flight.fetch_sub(1, Ordering::AcqRel);
     }
@@ -141,7 +168,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         this.note_begun();
+        let before = buf.filled().len();
         match Pin::new(&mut this.inner).poll_read(cx, buf) {
+            Poll::Ready(Ok(())) if buf.filled().len() == before => {
+                let hidden = this.patience.half_close && this.activity.hides_end(cx);
+                if hidden { Poll::Pending } else { Poll::Ready(Ok(())) }
+            }
             Poll::Ready(result) => {
                 if this.head_since.is_none() && this.activity.quiet_since().is_some() {
                     this.head_since = Some(Instant::now());

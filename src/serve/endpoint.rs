@@ -100,7 +100,7 @@ async fn open(
     };
     let opening = Opening { app, live: &live, done: false };
     let mut response = pass(app, &live, vec![message], accepts, false).await?;
-    if live.state().session.is_refused() {
+    if !live.state().session.may_be_used() {
         return Ok(response); // without a session, whose end dropping `opening` is
     }
     let session_id = HeaderValue::from_str(&live.id).map_err(|_| Refusal::UnknownSession)?;
@@ -144,9 +144,7 @@ async fn pass(
             match live.accept(message).await {
                 Ok(()) => {}
                 Err(Refused::Gone) => return Err(Refusal::UnknownSession),
-                Err(Refused::Error(e)) => {
-                    log::warn!("session {}: a message is lost: {}", live.short_id(), e.message);
-                }
+                Err(Refused::Error(e)) => return Err(Refusal::NotTaken(e.message)),
             }
         }
         return Ok(reply::empty(StatusCode::ACCEPTED));

@@ -19,7 +19,7 @@ use crate::{
     auth::Principal,
     framing::sse,
     http::{self, Body},
-    jsonrpc::{self, ErrorObject, Message, Payload},
+    jsonrpc::{self, Message, Payload},
 };
 
 /// Where a client opens its session.
@@ -86,10 +86,7 @@ async fn take(live: &Live, message: Message) -> Result<Response<Body>, Refusal> 
             live.answer_on_only_stream(&error.response(Some(&id)));
             Ok(accepted())
         }
-        (Err(Refused::Error(ErrorObject { message, .. })), None) => {
-            log::warn!("session {}: a message is lost: {message}", live.short_id());
-            Ok(accepted())
-        }
+        (Err(Refused::Error(error)), None) => Err(Refusal::NotTaken(error.message)),
         (Ok(()), _) => Ok(accepted()),
     }
 }

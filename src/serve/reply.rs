@@ -42,6 +42,8 @@ pub(super) enum Refusal {
     UnknownSession,
     MalformedSession,
     UnknownEvent,
+    /// The child does not take a message that wants no answer.
+    NotTaken(String),
     /// No place for one more session.
     Full(String, Option<RequestId>),
 }
@@ -58,6 +60,7 @@ impl Refusal {
             Self::ContentType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Body(BodyError::TooLarge(_)) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Body(BodyError::TooSlow(_)) => StatusCode::REQUEST_TIMEOUT,
+            Self::NotTaken(_) => StatusCode::BAD_GATEWAY,
             Self::Full(..) => StatusCode::SERVICE_UNAVAILABLE,
             Self::BadHost(_)
             | Self::Body(BodyError::Broken)
@@ -110,6 +113,7 @@ impl Refusal {
             Self::UnknownEvent => {
                 ("unknown_event", "the Last-Event-ID is of no stream that can be taken up again".to_owned())
             }
+            Self::NotTaken(why) => ("child_unwritable", why.clone()),
             Self::Full(why, _) => ("no_place", why.clone()),
         }
     }
@@ -117,7 +121,7 @@ impl Refusal {
     fn code(&self) -> i32 {
         match self {
             Self::Invalid(e) => e.code(),
-            Self::Full(..) => code::INTERNAL_ERROR,
+            Self::Full(..) | Self::NotTaken(_) => code::INTERNAL_ERROR,
             _ => code::INVALID_REQUEST,
         }
     }

@@ -17,6 +17,7 @@ use crate::{
     auth::Principal,
     child::ChildCommand,
     crypto,
+    jsonrpc::ErrorObject,
     session::{Limits, Session},
 };
 
@@ -92,8 +93,8 @@ impl Sessions {
     }
 
     async fn keep(self: Arc<Self>, live: Arc<Live>, child: crate::child::Child, place: OwnedSemaphorePermit) {
-        let id = live.id.clone();
-        driver::drive(live, child, self.times, || drop(self.by_id().remove(&id))).await;
+        let reachable = Reachable { sessions: Arc::clone(&self), live: Arc::clone(&live) };
+        driver::drive(live, child, self.times, || drop(reachable)).await;
         drop(place);
     }
 
@@ -118,5 +119,20 @@ impl Sessions {
     /// Waits until the last child is gone.
     pub(super) async fn ended(&self) {
         self.drivers.wait().await;
+    }
+}
+
+/// A session in the table. Dropping it takes the session out, also when its driver has panicked.
+struct Reachable {
+    sessions: Arc<Sessions>,
+    live: Arc<Live>,
+}
+
+impl Drop for Reachable {
+    fn drop(&mut self) {
+        self.sessions.by_id().remove(&self.live.id);
+        if std::thread::panicking() {
+            self.live.finish(ErrorObject::internal("internal", "mcp-bridge has failed; its log says where"));
+        }
     }
 }

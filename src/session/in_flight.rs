@@ -90,6 +90,10 @@ impl InFlight {
         self.by_id.is_empty()
     }
 
+    pub(super) fn contains(&self, id: &RequestId) -> bool {
+        self.by_id.contains_key(id)
+    }
+
     pub(super) fn len(&self) -> usize {
         self.by_id.len()
     }
