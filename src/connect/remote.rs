@@ -183,11 +183,18 @@ impl Delays {
     }
 }
 
+impl Delays {
+    /// Whether there are no more.
+    pub(super) fn is_exhausted(&self) -> bool {
+        !self.retry.enabled || self.made >= self.retry.max_retries
+    }
+}
+
 impl Iterator for Delays {
     type Item = Duration;
 
     fn next(&mut self) -> Option<Duration> {
-        if !self.retry.enabled || self.made >= self.retry.max_retries {
+        if self.is_exhausted() {
             return None;
         }
         self.made += 1;
