@@ -69,7 +69,7 @@ fn the_configuration_can_turn_the_environments_proxy_off() {
 fn a_proxy_that_wants_other_credentials_is_named_without_them() {
     let proxy = Proxy::start(Some("407 Proxy Authentication Required"));
     let error = error_by(&proxy, "https://mcp.example.com/mcp");
-    assert!(error.contains("authorization") || error.contains("407"), "{error}");
+    assert!(error.contains("407 Proxy Authentication Required; it wants other credentials"), "{error}");
     assert!(error.contains("mcp.example.com:443"), "{error}");
 }
 
@@ -77,7 +77,7 @@ fn a_proxy_that_wants_other_credentials_is_named_without_them() {
 fn a_proxy_that_does_not_connect_is_named_with_the_server() {
     let proxy = Proxy::start(Some("403 Forbidden"));
     let error = error_by(&proxy, "https://mcp.example.com:8443/mcp");
-    assert!(error.contains("does not connect to mcp.example.com:8443"), "{error}");
+    assert!(error.contains("does not connect to mcp.example.com:8443: it answered 403 Forbidden"), "{error}");
 }
 
 #[test]
