@@ -12,6 +12,7 @@ mod fixture;
 mod health;
 mod host_and_origin;
 mod peers;
+mod routing;
 mod sessions;
 #[allow(dead_code, reason = "what the topics share; each uses some of it")]
 mod support;

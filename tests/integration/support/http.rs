@@ -237,9 +237,17 @@ impl Response {
             if let Some(item) = take_item(&mut self.buffer) {
                 return Some(item);
             }
-            match within("event", self.body.frame()).await? {
-                Ok(frame) => self.buffer.extend_from_slice(&frame.into_data().unwrap_or_default()),
-                Err(error) => panic!("the stream broke: {error}"),
+            // An item ends with a newline: a long one is not searched again for each piece of it.
+            let mut newline = false;
+            while !newline {
+                match within("event", self.body.frame()).await? {
+                    Ok(frame) => {
+                        let piece = frame.into_data().unwrap_or_default();
+                        newline = piece.ends_with(b"\n");
+                        self.buffer.extend_from_slice(&piece);
+                    }
+                    Err(error) => panic!("the stream broke: {error}"),
+                }
             }
         }
     }
