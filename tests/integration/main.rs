@@ -8,6 +8,7 @@
 )]
 
 mod bad_input;
+mod children;
 mod fixture;
 mod health;
 mod host_and_origin;
