@@ -15,5 +15,6 @@ mod host_and_origin;
 mod peers;
 mod routing;
 mod sessions;
+mod start;
 #[allow(dead_code, reason = "what the topics share; each uses some of it")]
 mod support;

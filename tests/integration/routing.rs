@@ -45,7 +45,7 @@ async fn a_call_that_takes_long_stays_json_for_a_client_that_takes_only_that() {
     let bridge = Serve::new(Guard::None).config("server:\n  stream_after: 0s").start();
     let session = Session::open(&bridge.http()).await;
     let json = session.http.clone().header("accept", "application/json");
-    let call = request(7, "meet", json!({}));
+    let call = request(7, "meet", &json!({}));
     let (response, _) = tokio::join!(json.post(call), session.call("meet", json!({})));
     assert_eq!(response.header("content-type"), "application/json");
     assert_eq!(response.json().await["id"], 7);
@@ -188,7 +188,7 @@ async fn what_has_no_stream_waits_for_the_next_listening_one() {
         let json = session.http.clone().header("accept", "application/json");
         for n in [1, 2, 3] {
             let line = json!({"jsonrpc": "2.0", "method": "notifications/message", "params": {"n": n}});
-            json.post(request(n, "raw", json!({"line": line.to_string()}))).await.json().await;
+            json.post(request(n, "raw", &json!({"line": line.to_string()}))).await.json().await;
         }
         let mut listener = session.http.get().await;
         for n in [1, 2, 3] {
@@ -233,7 +233,7 @@ async fn a_call_that_was_cancelled_before_it_became_a_stream_ends_without_an_ans
             assert_eq!(listener.next_message().await.unwrap()["method"], "sampling/createMessage");
             session.notify("notifications/cancelled", &json!({"requestId": "c"})).await;
         };
-        let (response, ()) = tokio::join!(http.post(request("c", "sample", json!({}))), cancel);
+        let (response, ()) = tokio::join!(http.post(request("c", "sample", &json!({}))), cancel);
         assert!(response.status.is_success());
         assert_eq!(response.text().await, "");
     }
@@ -267,7 +267,7 @@ async fn a_call_without_a_sign_of_life_times_out_and_the_server_is_told() {
         let session = Session::open(&bridge.http()).await;
         for tool in ["never", "late"] {
             let answer =
-                session.http.post(request(tool, tool, json!({}))).await.messages().await.pop().unwrap();
+                session.http.post(request(tool, tool, &json!({}))).await.messages().await.pop().unwrap();
             let error = &answer["error"];
             assert_eq!((&answer["id"], &error["code"]), (&json!(tool), &json!(-32603)), "{answer}");
             assert_eq!(error["data"]["source"], "mcp-bridge", "{answer}");
@@ -471,7 +471,7 @@ async fn a_client_that_does_not_read_its_stream_slows_only_itself() {
 }
 
 /// A `tools/call` as text.
-fn request(id: impl Into<Value>, tool: &str, arguments: Value) -> String {
+fn request(id: impl Into<Value>, tool: &str, arguments: &Value) -> String {
     let params = json!({"name": tool, "arguments": arguments});
     json!({"jsonrpc": "2.0", "id": id.into(), "method": "tools/call", "params": params}).to_string()
 }
