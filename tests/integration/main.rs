@@ -8,13 +8,18 @@
 )]
 
 mod bad_input;
+mod children;
 mod connect;
 mod corpus;
 mod fixture;
 mod health;
 mod host_and_origin;
+mod http_sse;
 mod peers;
+mod resume;
+mod routing;
 mod sessions;
+mod start;
 #[allow(dead_code, reason = "what the topics share; each uses some of it")]
 mod support;
 mod tls;

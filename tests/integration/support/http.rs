@@ -222,6 +222,13 @@ impl Response {
         }
     }
 
+    /// The first event of a stream of 2025-11-25, which only names a point to resume from.
+    pub(crate) async fn primed(&mut self) -> Event {
+        let event = self.next_event().await.expect("a primed stream");
+        assert!(event.data.is_empty() && event.id.is_some(), "{event:?}");
+        event
+    }
+
     pub(crate) async fn next_event(&mut self) -> Option<Event> {
         loop {
             if let Item::Event(event) = self.next_item().await? {
@@ -237,9 +244,17 @@ impl Response {
             if let Some(item) = take_item(&mut self.buffer) {
                 return Some(item);
             }
-            match within("event", self.body.frame()).await? {
-                Ok(frame) => self.buffer.extend_from_slice(&frame.into_data().unwrap_or_default()),
-                Err(error) => panic!("the stream broke: {error}"),
+            // An item ends with a newline: a long one is not searched again for each piece of it.
+            let mut newline = false;
+            while !newline {
+                match within("event", self.body.frame()).await? {
+                    Ok(frame) => {
+                        let piece = frame.into_data().unwrap_or_default();
+                        newline = piece.ends_with(b"\n");
+                        self.buffer.extend_from_slice(&piece);
+                    }
+                    Err(error) => panic!("the stream broke: {error}"),
+                }
             }
         }
     }

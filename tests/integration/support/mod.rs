@@ -10,7 +10,7 @@ pub(crate) mod process;
 pub(crate) mod raw;
 pub(crate) mod remote;
 pub(crate) mod session;
-mod sse;
+pub(crate) mod sse;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -22,7 +22,12 @@ pub(crate) struct Process {
 
 impl Process {
     pub(crate) fn spawn(command: &mut Command) -> Self {
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Self::spawn_with(command, Stdio::piped())
+    }
+
+    /// As [`Self::spawn`], with a standard input that nobody writes to.
+    pub(crate) fn spawn_with(command: &mut Command, stdin: Stdio) -> Self {
+        command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
         let (sender, stdout) = mpsc::channel();
         each_line(child.stdout.take().unwrap(), move |line| drop(sender.send(line)));

@@ -18,7 +18,7 @@ pub(crate) struct Event {
 
 /// Takes the next whole item off the buffer, as far as it has come.
 pub(crate) fn take_item(buffer: &mut Vec<u8>) -> Option<Item> {
-    let end = buffer.windows(2).position(|pair| pair == b"\n\n")?;
+    let end = memchr::memmem::find(buffer, b"\n\n")?;
     let block: Vec<u8> = buffer.drain(..end + 2).collect();
     let block = String::from_utf8(block).expect("an event stream is UTF-8");
     let mut event = Event::default();

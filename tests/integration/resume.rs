@@ -1,0 +1,97 @@
+//! A broken stream is taken up again where it was left (`Last-Event-ID`).
+
+use serde_json::json;
+
+use crate::support::{
+    bridge::{Bridge, Guard, Serve},
+    http::{Http, Response},
+    session::Session,
+};
+
+const LIMITS: &str = "server:\n  stream_after: 0s";
+
+fn serve() -> Bridge {
+    Serve::new(Guard::Tls).config(LIMITS).start()
+}
+
+/// Takes a stream of `session` up again after the event `last`.
+async fn resume(session: &Session, last: &str) -> Response {
+    with_last(session, last).get().await
+}
+
+fn with_last(session: &Session, last: &str) -> Http {
+    session.http.clone().header("last-event-id", last)
+}
+
+#[tokio::test]
+async fn an_answer_that_its_client_missed_is_given_when_the_client_comes_back() {
+    let bridge = serve();
+    let session = Session::open(&bridge.http()).await;
+    let mut call = session.start_call("meet", json!({"n": 2}), "t").await;
+    let primed = call.primed().await.id.unwrap();
+    drop(call);
+    // The second call lets the first one end, whose client is gone by now.
+    session.call("meet", json!({"n": 2})).await;
+    let mut again = resume(&session, &primed).await;
+    assert_eq!(again.next_message().await.unwrap()["id"], 1);
+    assert_eq!(again.next_message().await, None);
+}
+
+#[tokio::test]
+async fn only_what_was_missed_is_sent_again_in_its_order() {
+    let bridge = serve();
+    let session = Session::open(&bridge.http()).await;
+    let mut call = session.start_call("progress", json!({"steps": 5}), "t").await;
+    call.primed().await;
+    let first = call.next_event().await.unwrap();
+    drop(call);
+    let mut again = resume(&session, &first.id.unwrap()).await;
+    for step in 2..=5 {
+        assert_eq!(again.next_message().await.unwrap()["params"]["progress"], step);
+    }
+    assert!(again.next_message().await.unwrap()["result"].is_object());
+    assert_eq!(again.next_message().await, None);
+}
+
+#[tokio::test]
+async fn a_listening_stream_goes_on_where_it_broke() {
+    let bridge = serve();
+    let session = Session::open(&bridge.http()).await;
+    let mut listener = session.http.get().await;
+    listener.primed().await;
+    session.call("list_changed", json!({})).await;
+    let seen = listener.next_event().await.unwrap().id.unwrap();
+    drop(listener);
+    session.call("list_changed", json!({})).await;
+    let mut again = resume(&session, &seen).await;
+    let missed = again.next_event().await.unwrap();
+    assert!(missed.data.contains("list_changed") && missed.id.as_deref() != Some(&*seen), "{missed:?}");
+}
+
+#[tokio::test]
+async fn a_stream_that_is_taken_up_twice_is_read_by_the_newer() {
+    let bridge = serve();
+    let session = Session::open(&bridge.http()).await;
+    let mut listener = session.http.get().await;
+    let primed = listener.primed().await.id.unwrap();
+    let mut newer = resume(&session, &primed).await;
+    assert_eq!(listener.next_event().await, None);
+    session.call("list_changed", json!({})).await;
+    assert!(newer.next_event().await.unwrap().data.contains("list_changed"));
+}
+
+#[tokio::test]
+async fn what_can_not_be_taken_up_again_is_refused() {
+    let bridge = serve();
+    let session = Session::open(&bridge.http()).await;
+    for id in ["e999-0", "nonsense", ""] {
+        let refused = with_last(&session, id).header("last-event-id", if id.is_empty() { " " } else { id });
+        let response = refused.get().await;
+        assert_eq!(response.status, 400, "{id:?}");
+        assert_eq!(response.json().await["error"]["data"]["reason"], "unknown_event");
+    }
+    let other = Session::open(&bridge.http()).await;
+    let mut call = session.start_call("never", json!({}), "t").await;
+    let id = call.primed().await.id.unwrap();
+    assert_eq!(resume(&other, &id).await.status, 400, "a stream is its session's alone");
+}
