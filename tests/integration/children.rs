@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::support::bridge::{Bridge, Guard, Serve, TOKEN, TOKEN_VARIABLE};
 use crate::support::eventually;
 use crate::support::http::{Http, Response};
-use crate::support::proc::{MARK, children, command_line, family, is_alive, open_files};
+use crate::support::proc::{MARK, children, command_line, family, is_alive, mark, open_files};
 use crate::support::session::Session;
 
 /// Well below every time that the bridge gives a child to end.
@@ -117,7 +117,7 @@ async fn a_grandchild_goes_with_a_server_that_ends_by_itself() {
 #[tokio::test]
 async fn sigterm_and_sigint_end_every_child_and_the_bridge_exits_with_0() {
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
-        let mark = format!("ended by {signal}");
+        let mark = mark(&format!("ended by {signal}"));
         let mut bridge = Serve::new(Guard::None).env(MARK, &mark).start();
         let sessions = [Session::open(&bridge.http()).await, Session::open(&bridge.http()).await];
         let mut listener = sessions[0].http.get().await;
@@ -172,24 +172,24 @@ async fn a_second_signal_ends_the_bridge_at_once() {
 
 #[tokio::test]
 async fn the_children_of_a_bridge_that_was_killed_see_the_end_of_their_input() {
-    let mark = "a bridge that was killed";
-    let mut bridge = Serve::new(Guard::None).env(MARK, mark).start();
+    let mark = mark("a bridge that was killed");
+    let mut bridge = Serve::new(Guard::None).env(MARK, &mark).start();
     let session = Session::open(&bridge.http()).await;
     let child = pid(&session).await;
     bridge.signal(Signal::SIGKILL);
     bridge.wait();
     eventually("the end of the child", || (!is_alive(child)).then_some(())).await;
-    eventually("the end of all", || family(mark).is_empty().then_some(())).await;
+    eventually("the end of all", || family(&mark).is_empty().then_some(())).await;
 }
 
 #[tokio::test]
 async fn a_thousand_sessions_leave_no_zombie_no_orphan_and_no_open_file() {
     const CLIENTS: usize = 8;
     const EACH: usize = 125;
-    let mark = "a thousand sessions";
-    let bridge = Serve::new(Guard::None).env(MARK, mark).start();
+    let mark = mark("a thousand sessions");
+    let bridge = Serve::new(Guard::None).env(MARK, &mark).start();
     assert_eq!(bridge.http().path("/ready").get().await.status, 200);
-    let (bridge_pid, alone) = (bridge.pid(), || family(mark) == [bridge.pid()]);
+    let (bridge_pid, alone) = (bridge.pid(), || family(&mark) == [bridge.pid()]);
     eventually("the end of the trial", || alone().then_some(())).await;
     let files = open_files(bridge_pid);
     let clients = (0..CLIENTS).map(|_| tokio::spawn(open_and_close(bridge.http(), EACH)));

@@ -5,6 +5,11 @@ use std::fs;
 /// The environment variable that marks a bridge and whatever descends from it.
 pub(crate) const MARK: &str = "MCP_BRIDGE_TEST_FAMILY";
 
+/// A value of [`MARK`] that no other test has, not even that of another test program.
+pub(crate) fn mark(name: &str) -> String {
+    format!("{name} of {}", std::process::id())
+}
+
 /// Whether a process runs; one that has ended and was not reaped yet does not.
 pub(crate) fn is_alive(pid: u32) -> bool {
     state(pid).is_some_and(|(state, _)| !matches!(state, 'Z' | 'X'))
