@@ -1,6 +1,6 @@
 //! HTTP requests to the remote server.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -35,6 +35,7 @@ const USER_AGENT: HeaderValue = HeaderValue::from_static(concat!("mcp-bridge/", 
 #[derive(Debug)]
 pub(super) struct Remote {
     client: Client<Connector, Full<Bytes>>,
+    connector: Connector,
     pub(super) config: config::Connect,
     /// What each request carries.
     fixed: HeaderMap,
@@ -47,7 +48,7 @@ impl Remote {
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(KEEP)
-            .build(connector);
+            .build(connector.clone());
         let mut fixed = HeaderMap::from_iter([(header::USER_AGENT, USER_AGENT)]);
         for (name, value) in &config.headers {
             // The configuration has checked that the value can stand in a header.
@@ -57,7 +58,7 @@ impl Remote {
             }
         }
         let token = Token::load(config.auth.clone())?;
-        Ok(Self { client, config, fixed, token })
+        Ok(Self { client, connector, config, fixed, token })
     }
 
     /// Sends a message.
@@ -125,6 +126,7 @@ impl Remote {
     ) -> Result<Response<Incoming>, Failure> {
         let mut delays = Delays::new(self.config.retry);
         loop {
+            let began = Instant::now();
             let mut request = Request::new(Full::new(body.clone()));
             *request.method_mut() = method.clone();
             *request.uri_mut() = self.config.url.clone();
@@ -134,7 +136,11 @@ impl Remote {
                 Err(error) => error,
             };
             let Some(refused) = not_connected(&error) else {
-                return Err(Failure::Broken(causes(&error)));
+                // A server that refuses our certificate has read nothing of the request.
+                return Err(match self.connector.refused_since(began) {
+                    Some(refusal) => Failure::NotSent(refusal.to_string()),
+                    None => Failure::Broken(causes(&error)),
+                });
             };
             match delays.next().filter(|_| refused.is_passing()) {
                 Some(delay) => {

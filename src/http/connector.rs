@@ -3,9 +3,9 @@
 use std::{
     fmt, io,
     pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll, ready},
+    time::{Duration, Instant},
 };
 
 use hyper::{Uri, header::HeaderValue, rt};
@@ -23,7 +23,7 @@ use tower_service::Service;
 
 use crate::{
     config::{self, ProxyChoice},
-    tls::{self, Alpn, HandshakeError},
+    tls::{self, Alpn, Handshake, HandshakeError},
 };
 
 /// Why no connection came about. Nothing of the request has been sent then.
@@ -74,6 +74,19 @@ pub struct Connector {
     tls: Option<tls::Connector>,
     proxy: Arc<Proxy>,
     limit: Duration,
+    refusal: Arc<Refusal>,
+}
+
+/// The newest refusal that came after a handshake, and when. HTTP's own errors lose it on the way.
+#[derive(Debug, Default)]
+pub struct Refusal(Mutex<Option<(Instant, HandshakeError)>>);
+
+impl Refusal {
+    fn note(&self, error: Option<HandshakeError>) {
+        if let Some(error) = error {
+            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), error));
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -91,7 +104,13 @@ impl Connector {
         tcp.set_nodelay(true);
         tcp.set_keepalive(Some(KEEP_ALIVE));
         let proxy = Arc::new(Proxy::new(&config.proxy, &config.url)?);
-        Ok(Self { tcp, tls, proxy, limit: config.connect_timeout })
+        Ok(Self { tcp, tls, proxy, limit: config.connect_timeout, refusal: Arc::default() })
+    }
+
+    /// Why the server has refused a connection after its handshake, before any answer on it, since `then`.
+    pub fn refused_since(&self, then: Instant) -> Option<HandshakeError> {
+        let refusal = self.refusal.0.lock().unwrap_or_else(PoisonError::into_inner);
+        refusal.as_ref().filter(|(at, _)| *at >= then).map(|(_, error)| error.clone())
     }
 
     async fn connect(mut self, uri: Uri) -> Result<Stream, ConnectError> {
@@ -106,7 +125,8 @@ impl Connector {
                 let (stream, handshake) = tls.connect(tcp.into_inner()).await?;
                 log::debug!("{target}: TLS handshake: {handshake}");
                 let is_h2 = handshake.alpn == Some(Alpn::H2);
-                Ok(Stream::Tls { stream: Box::new(TokioIo::new(stream)), is_h2 })
+                let unproven = Some((handshake, Arc::clone(&self.refusal)));
+                Ok(Stream::Tls { stream: Box::new(TokioIo::new(stream)), is_h2, unproven })
             }
         }
     }
@@ -228,6 +248,8 @@ pub enum Stream {
         stream: Box<TokioIo<SslStream<TcpStream>>>,
         /// Whether ALPN chose HTTP/2.
         is_h2: bool,
+        /// The handshake, until the server's first byte shows that it took our certificate.
+        unproven: Option<(Handshake, Arc<Refusal>)>,
     },
 }
 
@@ -254,7 +276,13 @@ impl rt::Read for Stream {
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(io) => Pin::new(io).poll_read(cx, buf),
-            Self::Tls { stream, .. } => Pin::new(stream.as_mut()).poll_read(cx, buf),
+            Self::Tls { stream, unproven, .. } => {
+                let read = ready!(Pin::new(stream.as_mut()).poll_read(cx, buf));
+                if let (Some((handshake, refusal)), Err(e)) = (unproven.take(), &read) {
+                    refusal.note(handshake.explain(e));
+                }
+                Poll::Ready(read)
+            }
         }
     }
 }
