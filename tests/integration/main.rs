@@ -12,3 +12,4 @@ mod peers;
 #[allow(dead_code, reason = "what the topics share; each uses some of it")]
 mod support;
 mod tls;
+mod tls_process;

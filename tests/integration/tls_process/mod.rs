@@ -1,0 +1,11 @@
+//! The TLS contract on the program: `serve`, `connect` and `check` as processes, with the clients and servers of others.
+
+mod certificate_zoo;
+mod check;
+mod connections;
+mod errors;
+mod fips;
+mod handshakes;
+mod reload;
+mod robustness;
+mod support;
