@@ -193,7 +193,7 @@ fn site_with_wrong_files() -> Site {
         std::fs::create_dir(pki.path("locked.crt")).unwrap();
     } else {
         let locked = pki.write("locked.crt", b"");
-        std::fs::set_permissions(locked, PermissionsExt::from_mode(0)).unwrap();
+        std::fs::set_permissions(locked, PermissionsExt::from_mode(0o000)).unwrap();
     }
     let issued = pki.issue(&server_leaf());
     pki.save("encrypted", &issued, &[]);

@@ -2,7 +2,6 @@
 
 mod certificate_zoo;
 mod check;
-mod connections;
 mod errors;
 mod fips;
 mod handshakes;
