@@ -19,6 +19,8 @@ tls:
 YAML
 
 # Its standard error is what is read here.
+# Only its standard error goes into the pipe.
+# shellcheck disable=SC2069
 coproc connect { exec "$bridge" connect -c "$config" 2>&1 >/dev/null; }
 # shellcheck disable=SC2154 # bash names it after the coprocess
 pid=$connect_PID
