@@ -297,3 +297,39 @@ fn a_server_that_speaks_no_tls() {
     let mut connect = bridge.connect();
     assert!(connect.initialize()["result"].is_object());
 }
+
+#[test]
+fn a_client_with_a_weak_key_or_digest() {
+    let site = Site::new();
+    let bridge = site.serve(&VERIFY);
+    for (leaf, phrases) in [
+        (Leaf { key: Kind::RsaWeak, ..client_leaf() }, ["x509: EE certificate key too weak", "2048 bits"]),
+        (
+            Leaf { digest: MessageDigest::sha1(), ..client_leaf() },
+            ["x509: CA signature digest algorithm too weak", "SHA-256"],
+        ),
+    ] {
+        site.pki.identity("weak", &leaf);
+        let (cert, key) = (site.file("weak.crt"), site.file("weak.key"));
+        s_client(&bridge, &["-cert", &cert, "-key", &key, "-cipher", "ALL:@SECLEVEL=0"]);
+        has(&bridge.logged(phrases[0]), &["INFO  127.0.0.1:", phrases[1], "\"CN=mcp-client\""]);
+    }
+}
+
+#[test]
+fn a_foreign_server_over_http_1_that_refuses_our_certificate() {
+    let site = Site::new();
+    site.pki.save("self", &issue(&client_leaf(), None), &[]);
+    let identity = site.pki.identity("srv", &server_leaf());
+    let ca = site.file("ca.pem");
+    let verify = ["-Verify", "1", "-verify_return_error", "-CAfile", &ca, "-alpn", "http/1.1"];
+    for version in ["-tls1_2", "-tls1_3"] {
+        let server = SServer::start(&identity, &[&verify[..], &[version]].concat());
+        let url = format!("https://{}/mcp", server.address);
+        let own = ["cert_file: $self.crt", "key_file: $self.key"];
+        let message = said_by_connect(site.connect(&url, &[CA, own[0], own[1]]));
+        has(&message, &["tls: bad certificate", "alert 48 unknown_ca", "asked for: yes, configured: yes"]);
+        let message = said_by_connect(site.connect(&url, &[CA]));
+        has(&message, &["tls: bad certificate", "asked for: yes, configured: no", "set tls.cert_file"]);
+    }
+}

@@ -7,6 +7,7 @@ mod check;
 mod errors;
 mod fips;
 mod handshakes;
+mod policies;
 mod reload;
 mod robustness;
 mod support;
