@@ -121,7 +121,7 @@ fn without_a_whole_provider_nothing_starts_and_the_message_helps() {
         );
         let (mut serve, _dir) = under(site.server(&[]), &conf).spawn();
         assert_eq!(serve.wait().code(), Some(2), "{}", conf.display());
-        has(&serve.stderr(), &["tls.fips: ", "OPENSSL_CONF"]);
+        has(&serve.logged("tls.fips: "), &["OPENSSL_CONF"]);
         let mut connect = connect_command(&site, "https://127.0.0.1:1/mcp", &conf, &["ca_cert: $ca.pem"]);
         assert_eq!(Process::spawn(&mut connect).wait().code(), Some(2), "{}", conf.display());
     }

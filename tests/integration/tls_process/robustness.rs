@@ -164,6 +164,7 @@ fn renegotiation_by_the_client_is_refused() {
     command.args(["25", "openssl", "s_client", "-connect", &address(&bridge)]);
     let said = Said::after(&mut command, "R\n");
     has(&said.all(), &["RENEGOTIATING", "no renegotiation"]);
+    bridge.logged("connection ended: ");
     assert_eq!(times(&bridge, ": TLS handshake: "), 1, "{}", bridge.stderr());
     is_well(&site, &bridge);
 }

@@ -174,7 +174,7 @@ pub(crate) fn s_client_with(bridge: &Bridge, args: &[&str], input: &str, conf: O
 }
 
 /// Waits until it is so.
-pub(crate) fn until(what: &str, condition: impl Fn() -> bool) {
+pub(crate) fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + DEADLINE;
     while !condition() {
         assert!(Instant::now() < deadline, "{what}: not within {DEADLINE:?}");
