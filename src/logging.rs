@@ -26,7 +26,6 @@ pub fn start(config: &Logging) -> io::Result<()> {
     let mut builder = Builder::new();
     builder
         .filter_level(config.level.min(LevelFilter::Warn))
-        .filter_module(env!("CARGO_CRATE_NAME"), config.level)
         .filter_module("mcp_bridge", config.level)
         .write_style(WriteStyle::Never)
         .target(target(&config.output)?)

@@ -27,13 +27,8 @@ pub struct ChildCommand {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum CommandError {
     /// Nothing of that name.
-    #[error("mcp.command: {command}: no such program in PATH ({path}); install it or give its absolute path")]
-    NotInPath {
-        /// As configured.
-        command: String,
-        /// Where it was looked for.
-        path: String,
-    },
+    #[error("mcp.command: {0}: no such program in PATH; install it or give its absolute path")]
+    NotInPath(String),
     /// A path that leads to no program.
     #[error("mcp.command: {0}: {1}")]
     NotRunnable(PathBuf, &'static str),
@@ -95,10 +90,7 @@ fn find(config: &config::Mcp) -> Result<PathBuf, CommandError> {
     let path = configured.or_else(|| env::var_os("PATH")).unwrap_or_else(|| "/usr/bin:/bin".into());
     let found = env::split_paths(&path).map(|dir| dir.join(command)).find(|p| runnable(p).is_ok());
     let absolute = found.and_then(|path| std::path::absolute(path).ok());
-    absolute.ok_or_else(|| CommandError::NotInPath {
-        command: config.command.clone(),
-        path: path.to_string_lossy().into_owned(),
-    })
+    absolute.ok_or_else(|| CommandError::NotInPath(config.command.clone()))
 }
 
 fn runnable(path: &Path) -> Result<(), &'static str> {

@@ -74,13 +74,20 @@ pub fn load(file: Option<&Path>, options: &Options, env: Environment<'_>) -> Res
     };
     let bytes = read(path).map_err(|message| ConfigError::file(path, message))?;
     let text = String::from_utf8(bytes).map_err(|e| not_utf8(&e).in_file(path, ""))?;
-    let mut config = from_text(&text, options, env).map_err(|fault| fault.in_file(path, &text))?;
-    config.file = Some(path.to_owned());
-    Ok(config)
+    parse(path, &text, options, env)
 }
 
-fn from_text(text: &str, options: &Options, env: Environment<'_>) -> Result<Config, Fault> {
-    settle(yaml::parse(text)?, options, env, true)
+/// As [`load`], with the `text` of `file` at hand.
+pub fn parse(
+    file: &Path,
+    text: &str,
+    options: &Options,
+    env: Environment<'_>,
+) -> Result<Config, ConfigError> {
+    let settled = yaml::parse(text).and_then(|root| settle(root, options, env, true));
+    let mut config = settled.map_err(|fault| fault.in_file(file, text))?;
+    config.file = Some(file.to_owned());
+    Ok(config)
 }
 
 fn settle(mut root: Node, options: &Options, env: Environment<'_>, file: bool) -> Result<Config, Fault> {

@@ -26,7 +26,7 @@ fn env(name: &str) -> Option<OsString> {
 
 fn load_as(text: &str, mode: Option<Mode>) -> Result<Config, ConfigError> {
     let options = Options { mode, ..Options::default() };
-    from_text(text, &options, &env).map_err(|fault| fault.in_file(Path::new("f.yaml"), text))
+    parse(Path::new("f.yaml"), text, &options, &env)
 }
 
 fn load_text(text: &str) -> Result<Config, ConfigError> {

@@ -10,13 +10,13 @@ use bytes::Bytes;
 use hyper::StatusCode;
 use tokio::{
     io::AsyncRead,
-    sync::{Notify, watch},
+    sync::{Notify, mpsc, watch},
     time::timeout,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    MAX_MESSAGE, answer::Answer, exchange, failure::Failure, listen, remote::Remote, session::Session,
+    LEAVE, MAX_MESSAGE, answer::Answer, exchange, failure::Failure, listen, remote::Remote, session::Session,
 };
 use crate::{
     framing::{
@@ -78,17 +78,15 @@ impl Bridge {
         self.stdout.closed().await;
     }
 
-    /// Takes lines until there are no more.
-    pub(super) async fn read<R: AsyncRead + Unpin>(self: &Arc<Self>, mut lines: Lines<R>) {
-        loop {
-            match lines.next().await {
-                Ok(Some(Framed::Line(line))) => self.take_line(line).await,
-                Ok(Some(Framed::TooLong { length, .. })) => {
+    /// Works through what [`read`] has read, until there is no more.
+    pub(super) async fn work(self: &Arc<Self>, mut lines: mpsc::Receiver<Framed>) {
+        while let Some(framed) = lines.recv().await {
+            match framed {
+                Framed::Line(line) => self.take_line(line).await,
+                Framed::TooLong { length, .. } => {
                     let text = format!("a message of {length} bytes; at most {MAX_MESSAGE} are passed on");
                     self.fail(None, &ErrorObject::invalid("message_too_long", text)).await;
                 }
-                Ok(None) => return,
-                Err(e) => return log::error!("standard input can't be read: {e}"),
             }
         }
     }
@@ -110,11 +108,11 @@ impl Bridge {
     }
 
     async fn take(self: &Arc<Self>, message: Message) {
-        let begins = self.session().note(&message);
         match &message.kind {
             Kind::Request { id, .. } => {
                 let id = id.clone();
                 if let Some(cancelled) = self.begin(&id).await {
+                    let begins = self.note(&message);
                     let exchange = exchange::run(Arc::clone(self), message, id, cancelled);
                     let exchange = self.exchanges.spawn(exchange);
                     if begins {
@@ -128,6 +126,7 @@ impl Bridge {
                 if let (mcp::CANCELLED, Some(id)) = (&**method, about) {
                     self.cancel(id);
                 }
+                self.note(&message);
                 self.notify(&message.line, method).await;
                 if &**method == mcp::INITIALIZED {
                     self.use_session();
@@ -136,6 +135,17 @@ impl Bridge {
             }
             Kind::Response { .. } => self.notify(&message.line, "an answer").await,
         }
+    }
+
+    /// Notes what the client sends; true when a new session begins with it, which ends the one before.
+    fn note(self: &Arc<Self>, message: &Message) -> bool {
+        let before = self.session().note(message);
+        if let Some(headers) = before.clone().filter(|headers| headers.id.is_some()) {
+            let bridge = Arc::clone(self);
+            bridge.stop_listening();
+            tokio::spawn(async move { timeout(LEAVE, bridge.remote.delete(&headers)).await.map(drop) });
+        }
+        before.is_some()
     }
 
     /// Notes a request in flight, unless there may be no more or it is there already.
@@ -199,7 +209,7 @@ impl Bridge {
         let (epoch, headers) = self.session().headers();
         let mut answer = Answer::of(self.remote.post(line, &headers).await?)?;
         if is_lost(&answer, headers.id.is_some()) {
-            let (_, headers) = self.reopen(epoch).await?;
+            let (_, headers) = self.reopen(epoch, Some(line)).await?;
             answer = Answer::of(self.remote.post(line, &headers).await?)?;
         }
         match answer {
@@ -248,18 +258,26 @@ impl Bridge {
         }
     }
 
-    /// Waits for the answers in flight; those that do not come are errors.
-    pub(super) async fn last_answers(&self, patience: Duration) {
-        self.exchanges.close();
-        if timeout(patience, self.exchanges.wait()).await.is_ok() {
+    /// Waits for what is still to be worked through, and for the answers in flight; those that do not come are errors.
+    pub(super) async fn last_answers(&self, work: impl Future<Output = ()>, patience: Duration) {
+        let answers = async {
+            work.await;
+            self.exchanges.close();
+            self.exchanges.wait().await;
+        };
+        if timeout(patience, answers).await.is_ok() {
             return;
         }
         let left: Vec<_> = self.in_flight().keys().cloned().collect();
         let text = format!("standard input ended, and no answer came within {patience:?}");
         let error = ErrorObject::internal("ended", text);
-        for id in left {
-            self.answer(&id, &error).await;
-        }
+        let told = async {
+            for id in left {
+                self.answer(&id, &error).await;
+            }
+        };
+        // A client that reads nothing is not waited for without end.
+        let _ = timeout(LEAVE, told).await;
     }
 
     /// Ends the session and everything that still runs.
@@ -274,6 +292,21 @@ impl Bridge {
         }
         self.stdout.close();
         let _ = timeout(patience, self.stdout.closed()).await;
+    }
+}
+
+/// Reads lines into a short queue, so that the end of input is noticed whatever the work is waiting for.
+pub(super) async fn read<R: AsyncRead + Unpin>(mut lines: Lines<R>, queue: mpsc::Sender<Framed>) {
+    loop {
+        match lines.next().await {
+            Ok(Some(framed)) => {
+                if queue.send(framed).await.is_err() {
+                    return;
+                }
+            }
+            Ok(None) => return,
+            Err(e) => return log::error!("standard input can't be read: {e}"),
+        }
     }
 }
 

@@ -15,6 +15,7 @@ use super::{
     answer::{self, Answer, Events, Refused},
     bridge::{Bridge, is_lost},
     failure::Failure,
+    remote::Delays,
 };
 use crate::{
     jsonrpc::{self, Kind, Message, Payload, RequestId},
@@ -23,7 +24,10 @@ use crate::{
 
 /// How long the server may take to take in that a request is cancelled.
 const CANCEL_PATIENCE: Duration = Duration::from_secs(5);
-/// The longest that a server may ask to wait before its stream is resumed.
+/// How long a server may take to end a stream once the answer is there.
+const AFTER_ANSWER: Duration = Duration::from_secs(5);
+/// The shortest wait before a stream is resumed, and the longest that a server may ask for.
+pub(super) const SHORTEST_WAIT: Duration = Duration::from_millis(100);
 pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(5 * 60);
 
 /// Sends a request and sees that it is answered once: by the server, or with what went wrong. A cancelled one is not.
@@ -74,8 +78,6 @@ impl Times {
 struct Resume {
     last_event_id: Option<String>,
     wait: Option<Duration>,
-    /// Since the last message.
-    attempts: u32,
 }
 
 impl Resume {
@@ -104,7 +106,7 @@ impl Exchange<'_> {
         self.bridge.reached.notify_waiters();
         if !begins && is_lost(&answer, headers.id.is_some()) {
             // The request that was refused for its session has not run.
-            let (_, headers) = self.times.limit(self.bridge.reopen(epoch)).await?;
+            let (_, headers) = self.times.limit(self.bridge.reopen(epoch, Some(&message.line))).await?;
             let response: Response<Incoming> =
                 self.times.limit(self.bridge.remote.post(&message.line, &headers)).await?;
             return self.take(Answer::of(response)?).await;
@@ -132,45 +134,48 @@ impl Exchange<'_> {
     async fn stream(&self, mut events: Events) -> Result<(), Failure> {
         let mut resume = Resume::default();
         while self.bridge.is_waiting(self.id) {
-            match self.times.limit(events.next()).await {
+            let ended = match self.times.limit(events.next()).await {
                 Ok(Some(message)) => {
-                    resume.attempts = 0;
                     self.deliver(message).await;
+                    continue;
                 }
-                Ok(None) => {
-                    resume.note(&events);
-                    events = self.resume(&mut resume, Failure::NoAnswer).await?;
-                }
-                Err(broken @ Failure::Broken(_)) => {
-                    resume.note(&events);
-                    events = self.resume(&mut resume, broken).await?;
-                }
+                Ok(None) => Failure::NoAnswer,
+                Err(broken @ Failure::Broken(_)) => broken,
                 Err(failure) => return Err(failure),
-            }
+            };
+            resume.note(&events);
+            events = self.resume(&resume, ended).await?;
         }
+        tokio::spawn(read_on(Arc::clone(self.bridge), events));
         Ok(())
     }
 
-    /// Takes up a stream that ended before its answer, if the server has given its events ids.
+    /// Takes up a stream that ended before its answer, if the server has given its events ids. A server may end streams
+    /// as often as it likes; what is counted are attempts that fail.
     ///
     /// Source: `basic/transports`, "Resumability and Redelivery".
-    async fn resume(&self, resume: &mut Resume, failure: Failure) -> Result<Events, Failure> {
-        let retry = &self.bridge.remote.config.retry;
-        resume.attempts += 1;
-        let Some(last) = resume.last_event_id.as_deref().filter(|_| resume.attempts <= retry.max_retries)
-        else {
-            return Err(failure);
-        };
-        let wait = resume.wait.unwrap_or(retry.initial_delay).min(LONGEST_WAIT);
-        log::debug!("the stream of an answer ended early ({failure}); resuming it in {wait:?}");
-        let (_, headers) = self.bridge.session().headers();
-        let resumed = async {
-            sleep(wait).await;
-            Answer::of(self.bridge.remote.get(&headers, Some(last)).await?)
-        };
-        match self.times.limit(resumed).await? {
-            Answer::Events(events) => Ok(events),
-            _ => Err(failure),
+    async fn resume(&self, resume: &Resume, ended: Failure) -> Result<Events, Failure> {
+        let retry = self.bridge.remote.config.retry;
+        let Some(last) = resume.last_event_id.as_deref().filter(|_| retry.enabled) else { return Err(ended) };
+        let mut delays = Delays::new(retry);
+        let mut wait = resume.wait.unwrap_or(retry.initial_delay).clamp(SHORTEST_WAIT, LONGEST_WAIT);
+        loop {
+            log::debug!("the stream of an answer ended early ({ended}); resuming it in {wait:?}");
+            let (_, headers) = self.bridge.session().headers();
+            let attempt = async {
+                sleep(wait).await;
+                Answer::of(self.bridge.remote.get(&headers, Some(last)).await?)
+            };
+            wait = match self.times.limit(attempt).await {
+                Ok(Answer::Events(events)) => return Ok(events),
+                // Asking for a stream again changes nothing, so it may be asked for again.
+                Err(Failure::NotSent(_) | Failure::Broken(_)) => match delays.next() {
+                    Some(delay) => delay,
+                    None => return Err(ended),
+                },
+                Err(failure @ Failure::TimedOut(_)) => return Err(failure),
+                Ok(_) | Err(_) => return Err(ended),
+            };
         }
     }
 
@@ -204,6 +209,19 @@ impl Exchange<'_> {
             log::debug!("a cancellation was not sent: {e}");
         }
     }
+}
+
+/// What follows an answer is the end of its stream, as a rule: a connection on which it has been read can be used again.
+async fn read_on(bridge: Arc<Bridge>, mut events: Events) {
+    let rest = async {
+        while let Ok(Some(message)) = events.next().await {
+            match message.kind {
+                Kind::Response { .. } => log::warn!("a second answer of the server's is dropped"),
+                _ => bridge.deliver(message).await,
+            }
+        }
+    };
+    let _ = timeout(AFTER_ANSWER, rest).await;
 }
 
 /// The same error, as the answer to `id`.

@@ -8,7 +8,7 @@ use tokio::time::sleep;
 use super::{
     answer::{Answer, Events},
     bridge::{Bridge, is_lost},
-    exchange::LONGEST_WAIT,
+    exchange::{LONGEST_WAIT, SHORTEST_WAIT},
     failure::Failure,
     remote::Delays,
 };
@@ -22,6 +22,8 @@ enum Outcome {
     Ended { last_event_id: Option<String>, retry: Option<Duration> },
     /// The server offers none.
     NotOffered,
+    /// Not this time.
+    Refused(StatusCode),
     /// The session is another one now.
     Reopened,
 }
@@ -37,39 +39,58 @@ pub(super) async fn run(bridge: &Arc<Bridge>) {
             attempt = listen(bridge, resume.as_deref()) => attempt,
             _ = epochs.changed() => Ok(Outcome::Reopened),
         };
-        match attempt {
+        let wait = match attempt {
+            Ok(Outcome::Reopened) => {
+                resume = None;
+                continue;
+            }
             Ok(Outcome::Ended { last_event_id, retry }) => {
                 delays = Delays::new(bridge.remote.config.retry);
                 resume = last_event_id.or(resume);
-                sleep(retry.unwrap_or(AGAIN).min(LONGEST_WAIT)).await;
+                Some(retry.unwrap_or(AGAIN).clamp(SHORTEST_WAIT, LONGEST_WAIT))
             }
-            Ok(Outcome::Reopened) => resume = None,
             Ok(Outcome::NotOffered) => {
                 log::debug!("the server offers no stream of its own");
-                if epochs.changed().await.is_err() {
-                    return;
-                }
+                None
+            }
+            // What the server does not know any more can't be resumed, but a new stream can be opened.
+            Ok(Outcome::Refused(status)) if resume.is_some() => {
+                log::debug!("the server's stream can't be resumed (HTTP status {status}); opening a new one");
                 resume = None;
+                continue;
             }
-            Err(e) => {
-                let Some(delay) = delays.next() else {
-                    log::warn!("the server's stream can't be opened: {e}; trying again with the next answer");
-                    bridge.reached.notified().await;
-                    delays = Delays::new(bridge.remote.config.retry);
-                    continue;
-                };
-                log::debug!("the server's stream: {e}; trying again in {delay:?}");
-                sleep(delay).await;
+            Ok(Outcome::Refused(status)) => failed(&mut delays, &format!("HTTP status {status}")),
+            Err(e) => failed(&mut delays, &e.to_string()),
+        };
+        let again = async {
+            match wait {
+                Some(wait) => sleep(wait).await,
+                None => bridge.reached.notified().await,
             }
+        };
+        let offered = wait.is_some() || delays.is_exhausted();
+        tokio::select! {
+            () = again, if offered => {}
+            _ = epochs.changed() => resume = None,
         }
     }
+}
+
+/// How long to wait after a failure; `None` when only an answer of the server's makes it worth while to try again.
+fn failed(delays: &mut Delays, why: &str) -> Option<Duration> {
+    let delay = delays.next();
+    match delay {
+        Some(delay) => log::debug!("the server's stream: {why}; trying again in {delay:?}"),
+        None => log::warn!("the server's stream can't be opened: {why}; trying again with the next answer"),
+    }
+    delay
 }
 
 async fn listen(bridge: &Arc<Bridge>, resume: Option<&str>) -> Result<Outcome, Failure> {
     let (epoch, headers) = bridge.session().headers();
     let answer = Answer::of(bridge.remote.get(&headers, resume).await?)?;
     if is_lost(&answer, headers.id.is_some()) {
-        bridge.reopen(epoch).await?;
+        bridge.reopen(epoch, None).await?;
         return Ok(Outcome::Reopened);
     }
     match answer {
@@ -77,13 +98,7 @@ async fn listen(bridge: &Arc<Bridge>, resume: Option<&str>) -> Result<Outcome, F
         Answer::Refused(refused) if refused.status == StatusCode::METHOD_NOT_ALLOWED => {
             Ok(Outcome::NotOffered)
         }
-        Answer::Refused(refused) => {
-            let status = refused.status;
-            if status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS {
-                return Ok(Outcome::NotOffered);
-            }
-            Err(Failure::Status(format!("HTTP status {status}")))
-        }
+        Answer::Refused(refused) => Ok(Outcome::Refused(refused.status)),
         Answer::Accepted | Answer::Json(_) => Ok(Outcome::NotOffered),
     }
 }

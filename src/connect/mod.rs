@@ -10,10 +10,13 @@ mod reopen;
 mod session;
 mod token;
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use thiserror::Error;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::mpsc,
+};
 
 use self::{bridge::Bridge, remote::Remote};
 use crate::{
@@ -25,6 +28,8 @@ use crate::{
 
 /// Longest message in either direction, in bytes.
 const MAX_MESSAGE: usize = 64 * 1024 * 1024;
+/// How many lines of the client are read ahead of the work on them.
+const QUEUED_LINES: usize = 16;
 /// How long the answers in flight are waited for when the client has no more to say.
 const LAST_ANSWERS: Duration = Duration::from_secs(5);
 /// How long taking leave of the server may take.
@@ -70,13 +75,29 @@ impl Client {
         W: AsyncWrite + Send + Unpin + 'static,
     {
         let bridge = Bridge::new(self.remote, Writer::new(stdout));
+        let (sender, queue) = mpsc::channel(QUEUED_LINES);
+        let (mut stop, mut work) = (pin!(stop), pin!(bridge.work(queue)));
+        let mut worked = false;
         let ended = tokio::select! {
-            () = bridge.read(Lines::new(stdin, MAX_MESSAGE)) => true,
+            () = bridge::read(Lines::new(stdin, MAX_MESSAGE), sender) => true,
+            () = &mut work => {
+                worked = true;
+                true
+            }
             () = bridge.stdout_closed() => false,
-            () = stop => false,
+            () = &mut stop => false,
+        };
+        let rest = async {
+            if !worked {
+                work.await;
+            }
         };
         if ended {
-            bridge.last_answers(LAST_ANSWERS).await;
+            tokio::select! {
+                () = bridge.last_answers(rest, LAST_ANSWERS) => {}
+                () = bridge.stdout_closed() => {}
+                () = stop => {}
+            }
         }
         Arc::clone(&bridge).leave(LEAVE).await;
     }

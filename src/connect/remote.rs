@@ -49,7 +49,7 @@ impl Remote {
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(KEEP)
             .build(connector.clone());
-        let mut fixed = HeaderMap::from_iter([(header::USER_AGENT, USER_AGENT)]);
+        let mut fixed = HeaderMap::new();
         for (name, value) in &config.headers {
             // The configuration has checked that the value can stand in a header.
             if let Ok(mut value) = HeaderValue::from_str(value.expose()) {
@@ -57,6 +57,7 @@ impl Remote {
                 fixed.append(name, value);
             }
         }
+        fixed.entry(header::USER_AGENT).or_insert(USER_AGENT);
         let token = Token::load(config.auth.clone())?;
         Ok(Self { client, connector, config, fixed, token })
     }
@@ -182,11 +183,18 @@ impl Delays {
     }
 }
 
+impl Delays {
+    /// Whether there are no more.
+    pub(super) fn is_exhausted(&self) -> bool {
+        !self.retry.enabled || self.made >= self.retry.max_retries
+    }
+}
+
 impl Iterator for Delays {
     type Item = Duration;
 
     fn next(&mut self) -> Option<Duration> {
-        if !self.retry.enabled || self.made >= self.retry.max_retries {
+        if self.is_exhausted() {
             return None;
         }
         self.made += 1;

@@ -1,8 +1,9 @@
 //! A session that the server has lost is opened again, as the client had made it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use hyper::header::HeaderValue;
+use tokio::{task::JoinError, time::timeout};
 
 use super::{
     answer::{self, Answer},
@@ -15,30 +16,49 @@ use crate::{
     mcp,
 };
 
+/// How long opening a session again may take, with everything that belongs to it.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 impl Bridge {
     /// Opens the session of `epoch` again, unless another has done so; returns the one to use.
+    /// What the server has `refused` for its session is left to the caller, who sends it once more.
     ///
     /// Source: `basic/transports`, "Session Management": after 404 a client must start a new session.
-    pub(super) async fn reopen(self: &Arc<Self>, epoch: u64) -> Result<(u64, Headers), Failure> {
+    pub(super) async fn reopen(
+        self: &Arc<Self>,
+        epoch: u64,
+        refused: Option<&Line>,
+    ) -> Result<(u64, Headers), Failure> {
+        let (bridge, refused) = (Arc::clone(self), refused.cloned());
+        // A task of its own: others wait for the session too when the one who asked for it is cancelled.
+        let reopening = tokio::spawn(async move { bridge.reopen_now(epoch, refused.as_ref()).await });
+        let failed = |e: JoinError| Failure::SessionLost(e.to_string());
+        reopening.await.map_err(failed)?.map_err(|e| match e {
+            Failure::SessionLost(_) => e,
+            other => Failure::SessionLost(other.to_string()),
+        })
+    }
+
+    async fn reopen_now(&self, epoch: u64, refused: Option<&Line>) -> Result<(u64, Headers), Failure> {
         let _one_at_a_time = self.reopening.lock().await;
-        let current = self.session().headers();
-        if current.0 != epoch {
-            return Ok(current);
+        let (current, headers) = self.session().headers();
+        if current != epoch {
+            return Ok((current, headers));
         }
         let memory = self.session().memory();
         let memory = memory.ok_or_else(|| Failure::SessionLost("it was never opened".to_owned()))?;
         log::warn!("the server has lost the session; opening it again");
-        let id = self.restore(&memory).await.map_err(|e| match e {
-            Failure::SessionLost(_) => e,
-            other => Failure::SessionLost(other.to_string()),
-        })?;
-        self.session().reopened(id);
-        let current = self.session().headers();
-        self.epoch.send_replace(current.0);
-        Ok(current)
+        let restored = timeout(PATIENCE, self.restore(&memory, refused)).await;
+        let id = restored.unwrap_or(Err(Failure::TimedOut(PATIENCE)))?;
+        if !self.session().reopened(epoch, id) {
+            return Err(Failure::SessionLost("the client has begun another".to_owned()));
+        }
+        let (current, headers) = self.session().headers();
+        self.epoch.send_replace(current);
+        Ok((current, headers))
     }
 
-    async fn restore(&self, memory: &Memory) -> Result<Option<HeaderValue>, Failure> {
+    async fn restore(&self, memory: &Memory, refused: Option<&Line>) -> Result<Option<HeaderValue>, Failure> {
         let response = self.remote.post(&memory.initialize, &Headers::default()).await?;
         let id = response.headers().get(mcp::SESSION_ID).cloned();
         let answer = answer_to(Answer::of(response)?, &memory.id).await?;
@@ -53,10 +73,10 @@ impl Bridge {
             )));
         }
         let headers = Headers { id: id.clone(), version };
-        if let Some(initialized) = &memory.initialized {
+        if let Some(initialized) = memory.initialized.as_ref().filter(|line| Some(*line) != refused) {
             taken_in(Answer::of(self.remote.post(initialized, &headers).await?)?).await?;
         }
-        for request in &memory.requests {
+        for request in memory.requests.iter().filter(|line| Some(*line) != refused) {
             self.repeat(request, &headers).await;
         }
         Ok(id)

@@ -52,14 +52,14 @@ impl Session {
         self.epoch
     }
 
-    /// Notes what the client sends; true when a new session begins with it.
-    pub(super) fn note(&mut self, message: &Message) -> bool {
+    /// Notes what the client sends. When a new session begins with it, returned are the headers of the one before.
+    pub(super) fn note(&mut self, message: &Message) -> Option<Headers> {
         let line = || message.line.clone();
         match (message.method(), &message.kind) {
             (Some(mcp::INITIALIZE), Kind::Request { .. }) => {
                 let epoch = self.epoch + 1;
-                *self = Self { epoch, initialize: Some(message.clone()), ..Self::default() };
-                return true;
+                let new = Self { epoch, initialize: Some(message.clone()), ..Self::default() };
+                return Some(std::mem::replace(self, new).headers);
             }
             (Some(mcp::INITIALIZED), Kind::Notification { .. }) => self.initialized = Some(line()),
             (Some(mcp::SET_LEVEL), _) => self.level = Some(line()),
@@ -71,7 +71,7 @@ impl Session {
             }
             _ => {}
         }
-        false
+        None
     }
 
     /// The server has named the session.
@@ -101,10 +101,14 @@ impl Session {
         })
     }
 
-    /// A new session has taken the lost one's place.
-    pub(super) fn reopened(&mut self, id: Option<HeaderValue>) {
-        self.epoch += 1;
-        self.headers.id = id;
+    /// A new session has taken the place of `epoch`, the lost one; false when the client has begun another meanwhile.
+    pub(super) fn reopened(&mut self, epoch: u64, id: Option<HeaderValue>) -> bool {
+        let lasts = self.epoch == epoch;
+        if lasts {
+            self.epoch += 1;
+            self.headers.id = id;
+        }
+        lasts
     }
 }
 
@@ -149,7 +153,11 @@ mod tests {
     fn a_session_is_remembered_as_the_client_made_it() {
         let mut session = Session::default();
         assert!(session.memory().is_none());
-        assert!(session.note(&message(r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"x":1}}"#)));
+        assert!(
+            session
+                .note(&message(r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"x":1}}"#))
+                .is_some()
+        );
         session.named(Some(HeaderValue::from_static("s1")));
         session
             .answered(&message(r#"{"jsonrpc":"2.0","id":0,"result":{"protocolVersion":"2025-06-18"}}"#).line);
@@ -161,7 +169,7 @@ mod tests {
             r#"{"jsonrpc":"2.0","id":4,"method":"resources/subscribe","params":{"uri":"b"}}"#,
             r#"{"jsonrpc":"2.0","id":5,"method":"resources/unsubscribe","params":{"uri":"a"}}"#,
         ] {
-            assert!(!session.note(&message(text)));
+            assert!(session.note(&message(text)).is_none());
         }
         let memory = session.memory().unwrap();
         assert_eq!(memory.version.unwrap(), "2025-06-18");
@@ -176,7 +184,9 @@ mod tests {
         let mut session = Session::default();
         session.note(&message(r#"{"jsonrpc":"2.0","id":0,"method":"initialize"}"#));
         session.named(Some(HeaderValue::from_static("s1")));
-        session.note(&message(r#"{"jsonrpc":"2.0","id":9,"method":"initialize"}"#));
+        let old = session.note(&message(r#"{"jsonrpc":"2.0","id":9,"method":"initialize"}"#)).unwrap();
+        assert_eq!(old.id.unwrap(), "s1");
+        assert!(!session.reopened(1, None), "the lost session is not the client's any more");
         assert_eq!(session.headers(), (2, Headers::default()));
         assert!(session.memory().unwrap().initialized.is_none());
     }

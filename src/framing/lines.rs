@@ -24,7 +24,7 @@ pub enum Framed {
     },
 }
 
-/// How much of a line that is too long is kept to tell whose it was.
+/// How much of a line that is too long is kept to show what it was.
 pub const HEAD: usize = 512;
 
 /// Reads lines from `R`.

@@ -31,6 +31,11 @@ pub fn encode_priming(id: &str, retry: u64) -> Bytes {
     format!("id: {id}\nretry: {retry}\ndata:\n\n").into()
 }
 
+/// Writes one event of another name than `message`. Neither name nor data holds a line break.
+pub fn encode_named(name: &str, data: &[u8]) -> Bytes {
+    [b"event: ", name.as_bytes(), b"\ndata: ", data, b"\n\n"].concat().into()
+}
+
 /// One event as received.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
@@ -59,7 +64,9 @@ pub struct Decoder {
     data: BytesMut,
     has_data: bool,
     max: usize,
-    /// `id` of the newest event, to resume with.
+    /// `id` of the event that is being received.
+    id: Option<String>,
+    /// `id` of the newest event that was received whole, to resume after.
     last_event_id: Option<String>,
     /// `retry`, in milliseconds.
     retry: Option<u64>,
@@ -76,14 +83,15 @@ impl Decoder {
             data: BytesMut::new(),
             has_data: false,
             max,
+            id: None,
             last_event_id: None,
             retry: None,
         }
     }
 
-    /// The newest event id, if the stream named one.
+    /// The id of the newest whole event that has one; an empty id takes earlier ones back.
     pub fn last_event_id(&self) -> Option<&str> {
-        self.last_event_id.as_deref()
+        self.last_event_id.as_deref().filter(|id| !id.is_empty())
     }
 
     /// The reconnection time that the stream asked for, in milliseconds.
@@ -145,7 +153,7 @@ impl Decoder {
             }
             b"event" => self.name = String::from_utf8_lossy(value).into_owned(),
             b"id" if !value.contains(&0) => {
-                self.last_event_id = Some(String::from_utf8_lossy(value).into_owned());
+                self.id = Some(String::from_utf8_lossy(value).into_owned());
             }
             b"retry" if !value.is_empty() && value.iter().all(u8::is_ascii_digit) => {
                 self.retry = String::from_utf8_lossy(value).parse().ok().or(self.retry);
@@ -155,6 +163,7 @@ impl Decoder {
     }
 
     fn dispatch(&mut self) -> Option<Event> {
+        self.last_event_id = self.id.take().or(self.last_event_id.take());
         let name = std::mem::take(&mut self.name);
         let data = self.data.split().freeze();
         std::mem::take(&mut self.has_data).then_some(Event { name, data })
@@ -191,7 +200,7 @@ mod tests {
         let stream = b"\xEF\xBB\xBFid: 7\r\nretry: 250\rdata: one\ndata:two\r\n\r\n: comment\n\nevent: ping\ndata\n\nid\n\n";
         let (events, decoder) = decode(&[stream]);
         assert_eq!(events, [data("one\ntwo"), Event { name: "ping".into(), data: Bytes::new() }]);
-        assert_eq!((decoder.last_event_id(), decoder.retry()), (Some(""), Some(250)));
+        assert_eq!((decoder.last_event_id(), decoder.retry()), (None, Some(250)));
     }
 
     #[test]
@@ -207,6 +216,14 @@ mod tests {
     fn an_event_without_an_end_is_dropped_and_one_without_data_is_none() {
         assert_eq!(decode(&[b"data: half"]).0, []);
         assert_eq!(decode(&[b"id: 1\nevent: x\n\n"]).0, []);
+    }
+
+    #[test]
+    fn an_event_that_did_not_arrive_whole_is_not_one_to_resume_after() {
+        let (_, decoder) = decode(&[b"id: 6\ndata: whole\n\nid: 7\ndata: half"]);
+        assert_eq!(decoder.last_event_id(), Some("6"));
+        let (_, decoder) = decode(&[b"id: 6\n\n"]);
+        assert_eq!(decoder.last_event_id(), Some("6"), "an event without data has an id too");
     }
 
     #[test]

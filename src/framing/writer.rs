@@ -39,6 +39,7 @@ pub struct Writer {
     queue: mpsc::UnboundedSender<(Line, OwnedSemaphorePermit)>,
     room: Arc<Semaphore>,
     closing: CancellationToken,
+    abandoned: CancellationToken,
 }
 
 /// Room in the queue for one message.
@@ -53,10 +54,17 @@ impl Writer {
     pub fn new(pipe: impl AsyncWrite + Send + Unpin + 'static) -> Self {
         let (queue, lines) = mpsc::unbounded_channel();
         let room = Arc::new(Semaphore::new(MAX_QUEUED));
-        let closing = CancellationToken::new();
+        let (closing, abandoned) = (CancellationToken::new(), CancellationToken::new());
         // Ends with the queue, on `close`, or when the reader is gone and so the pipe broken.
-        tokio::spawn(write_all(lines, pipe, Arc::clone(&room), closing.clone()));
-        Self { queue, room, closing }
+        let writing = write_all(lines, pipe, Arc::clone(&room), closing.clone());
+        let given_up = abandoned.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                () = writing => {}
+                () = given_up.cancelled() => {}
+            }
+        });
+        Self { queue, room, closing, abandoned }
     }
 
     /// Waits for room for `line`, in turn, for as long as a reader that works would need.
@@ -88,6 +96,12 @@ impl Writer {
     pub fn close(&self) {
         self.room.close();
         self.closing.cancel();
+    }
+
+    /// Gives up what is still to be written.
+    pub fn abandon(&self) {
+        self.room.close();
+        self.abandoned.cancel();
     }
 
     /// Waits until nothing more is written: the reader has closed its end, or all is done after [`Self::close`].

@@ -45,6 +45,9 @@ impl Body {
     }
 
     pub(super) fn hold(mut self, in_flight: InFlight) -> Self {
+        if matches!(self.content, Content::Stream(_)) {
+            in_flight.streams();
+        }
         self.in_flight = Some(in_flight);
         self
     }

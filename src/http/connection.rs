@@ -131,6 +131,8 @@ impl<D: Door> Shared<D> {
             head: self.limits.read_timeout,
             idle: self.limits.idle_timeout,
             bytes_are_heads: version == Version::Http1,
+            // Over TLS, whoever closes its half has left, since nobody can close it for reading alone.
+            half_close: version == Version::Http1 && peer.handshake.is_none(),
         };
         let io = TokioIo::new(Watched::new(stream, Arc::clone(&activity), patience));
         let peer = Arc::new(peer);
@@ -159,10 +161,7 @@ impl<D: Door> Shared<D> {
         F: Future<Output = Result<Response<Body>, Infallible>> + Send + 'static,
     {
         let mut builder = http1::Builder::new();
-        builder
-            .half_close(true)
-            .header_read_timeout(None)
-            .max_buf_size(self.limits.max_header_size.max(LEAST_BUFFER));
+        builder.header_read_timeout(None).max_buf_size(self.limits.max_header_size.max(LEAST_BUFFER));
         let connection = builder.serve_connection(io, service_fn(handler));
         tokio::pin!(connection);
         tokio::select! {

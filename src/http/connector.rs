@@ -11,7 +11,7 @@ use std::{
 use hyper::{Uri, header::HeaderValue, rt};
 use hyper_util::{
     client::{
-        legacy::connect::{Connected, Connection, HttpConnector, proxy::Tunnel},
+        legacy::connect::{Connected, Connection, HttpConnector},
         proxy::matcher::Matcher,
     },
     rt::TokioIo,
@@ -21,6 +21,7 @@ use tokio::{net::TcpStream, time::timeout};
 use tokio_openssl::SslStream;
 use tower_service::Service;
 
+use super::tunnel::{self, TunnelError};
 use crate::{
     config::{self, ProxyChoice},
     tls::{self, Alpn, Handshake, HandshakeError},
@@ -117,7 +118,7 @@ impl Connector {
         let target = authority(&uri);
         let tcp = match self.proxy.of(&uri) {
             None => self.direct(&uri, &target).await?,
-            Some((proxy, auth)) => self.tunnel(&uri, &target, proxy, auth).await?,
+            Some((proxy, auth)) => self.tunnel(&target, proxy, auth).await?,
         };
         match &self.tls {
             None => Ok(Stream::Plain(tcp)),
@@ -137,24 +138,21 @@ impl Connector {
     }
 
     async fn tunnel(
-        &self,
-        uri: &Uri,
+        &mut self,
         target: &str,
         proxy: Uri,
         auth: Option<HeaderValue>,
     ) -> Result<TokioIo<TcpStream>, ConnectError> {
         let name = authority(&proxy);
         log::debug!("connecting to {target} through the proxy {name}");
-        let mut tunnel = Tunnel::new(proxy, self.tcp.clone());
-        if let Some(auth) = auth {
-            tunnel = tunnel.with_auth(auth);
-        }
-        let connected = tunnel.call(with_port(uri)).await;
-        connected.map_err(|e| ConnectError::Proxy {
+        let stream = self.direct(&proxy, &format!("the proxy {name}")).await?.into_inner();
+        let opened = tunnel::open(stream, target, auth.as_ref()).await;
+        let refused = |e: TunnelError| ConnectError::Proxy {
             proxy: name,
             target: target.to_owned(),
-            reason: causes(&e),
-        })
+            reason: e.to_string(),
+        };
+        opened.map(TokioIo::new).map_err(refused)
     }
 }
 
@@ -196,13 +194,6 @@ fn authority(uri: &Uri) -> String {
 
 fn port(uri: &Uri) -> u16 {
     uri.port_u16().unwrap_or(if uri.scheme_str() == Some("http") { 80 } else { 443 })
-}
-
-/// `Tunnel` takes 443 where no port is written.
-fn with_port(uri: &Uri) -> Uri {
-    let mut parts = uri.clone().into_parts();
-    parts.authority = authority(uri).parse().ok().or(parts.authority);
-    Uri::from_parts(parts).unwrap_or_else(|_| uri.clone())
 }
 
 /// An error with what caused it, in one line.

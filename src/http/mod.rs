@@ -5,6 +5,7 @@ mod body;
 mod connection;
 mod connector;
 mod listener;
+mod tunnel;
 mod watched;
 
 pub use accept::{Door, Limits, Shutdown, run};

@@ -5,9 +5,9 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
@@ -28,13 +28,21 @@ pub(super) struct Patience {
     pub(super) idle: Duration,
     /// Whether bytes between requests are the beginning of a head; in HTTP/2 they may be anything.
     pub(super) bytes_are_heads: bool,
+    /// Whether a peer may close its half once it has asked, and still wait for the answer: without TLS.
+    pub(super) half_close: bool,
 }
 
 /// What the requests of a connection tell its bytes.
 #[derive(Debug)]
 pub(super) struct Activity {
     in_flight: AtomicUsize,
+    /// How many requests there have been; each ends the head that was being read.
+    begun: AtomicUsize,
     quiet_since: Mutex<Instant>,
+    /// An answer is being streamed, so that a peer who has closed its half has left.
+    streaming: AtomicBool,
+    /// Who reads, while the peer's closing is kept from it.
+    reader: Mutex<Option<Waker>>,
 }
 
 /// One request in flight, until its answer is whole or given up.
@@ -43,12 +51,28 @@ pub(super) struct InFlight(Arc<Activity>);
 
 impl Activity {
     pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self { in_flight: AtomicUsize::new(0), quiet_since: Mutex::new(Instant::now()) })
+        Arc::new(Self {
+            in_flight: AtomicUsize::new(0),
+            begun: AtomicUsize::new(0),
+            quiet_since: Mutex::new(Instant::now()),
+            streaming: AtomicBool::new(false),
+            reader: Mutex::new(None),
+        })
     }
 
     pub(super) fn begin(self: &Arc<Self>) -> InFlight {
         self.in_flight.fetch_add(1, Ordering::AcqRel);
+        self.begun.fetch_add(1, Ordering::AcqRel);
         InFlight(Arc::clone(self))
+    }
+
+    /// Whether the peer's closing its half is kept from the reader: it may only have said all that it has to say.
+    fn hides_end(&self, cx: &Context<'_>) -> bool {
+        if self.in_flight.load(Ordering::Acquire) == 0 || self.streaming.load(Ordering::Acquire) {
+            return false;
+        }
+        *self.reader.lock().unwrap_or_else(PoisonError::into_inner) = Some(cx.waker().clone());
+        true
     }
 
     fn quiet_since(&self) -> Option<Instant> {
@@ -57,8 +81,18 @@ impl Activity {
     }
 }
 
+impl InFlight {
+    /// The answer is a stream from now on.
+    pub(super) fn streams(&self) {
+        self.0.streaming.store(true, Ordering::Release);
+        let reader = self.0.reader.lock().unwrap_or_else(PoisonError::into_inner).take();
+        reader.inspect(Waker::wake_by_ref);
+    }
+}
+
 impl Drop for InFlight {
     fn drop(&mut self) {
+        self.0.streaming.store(false, Ordering::Release);
         *self.0.quiet_since.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
         self.0.in_flight.fetch_sub(1, Ordering::AcqRel);
     }
@@ -71,22 +105,30 @@ pub(super) struct Watched<S> {
     patience: Patience,
     /// When the head that is being read began.
     head_since: Option<Instant>,
+    /// The requests of which `head_since` knows.
+    begun: usize,
     quiet: Option<Pin<Box<Sleep>>>,
     stuck: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> Watched<S> {
     pub(super) fn new(inner: S, activity: Arc<Activity>, patience: Patience) -> Self {
-        Self { inner, activity, patience, head_since: Some(Instant::now()), quiet: None, stuck: None }
+        let head_since = Some(Instant::now());
+        Self { inner, activity, patience, head_since, begun: 0, quiet: None, stuck: None }
+    }
+
+    /// A request that has begun, and perhaps ended since, ended its head.
+    fn note_begun(&mut self) {
+        let begun = self.activity.begun.load(Ordering::Acquire);
+        if begun != self.begun {
+            self.begun = begun;
+            self.head_since = None;
+        }
     }
 
     /// When the peer's time is up, unless a request is in flight.
-    fn deadline(&mut self) -> Option<Instant> {
-        let quiet_since = self.activity.quiet_since();
-        let Some(since) = quiet_since else {
-            self.head_since = None;
-            return None;
-        };
+    fn deadline(&self) -> Option<Instant> {
+        let since = self.activity.quiet_since()?;
         Some(match self.head_since.filter(|_| self.patience.bytes_are_heads) {
             Some(head) => head + self.patience.head,
             None => since + self.patience.idle,
@@ -125,7 +167,13 @@ impl<S> Watched<S> {
 impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        this.note_begun();
+        let before = buf.filled().len();
         match Pin::new(&mut this.inner).poll_read(cx, buf) {
+            Poll::Ready(Ok(())) if buf.filled().len() == before => {
+                let hidden = this.patience.half_close && this.activity.hides_end(cx);
+                if hidden { Poll::Pending } else { Poll::Ready(Ok(())) }
+            }
             Poll::Ready(result) => {
                 if this.head_since.is_none() && this.activity.quiet_since().is_some() {
                     this.head_since = Some(Instant::now());

@@ -19,6 +19,12 @@ impl Line {
         }
     }
 
+    /// A copy that holds no more memory than the text needs: what was read together shares one buffer.
+    #[must_use]
+    pub fn detached(&self) -> Self {
+        Self(Bytes::copy_from_slice(&self.0))
+    }
+
     /// The text, without a line end.
     pub fn bytes(&self) -> &Bytes {
         &self.0

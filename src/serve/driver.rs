@@ -14,7 +14,7 @@ use crate::{
     child::{Child, Exit, MAX_MESSAGE},
     framing::lines::Framed,
     jsonrpc::{ErrorObject, Kind, Message, Payload, parse},
-    session::Outcome,
+    session::{Outcome, no_stream},
 };
 
 /// How long the output of a child that has exited is waited for: a process of its own may hold the pipe open.
@@ -65,6 +65,7 @@ pub(super) async fn drive(
     let drained = tokio::spawn(discard(stdout));
     let exit = process.stop(times.grace).await;
     drained.abort();
+    live.stdin.abandon();
     live.finish(error(&end, Some(exit)));
     match end {
         End::Exited => log::warn!("session {session}: ended: the MCP server {exit}"),
@@ -117,7 +118,11 @@ async fn run(live: &Arc<Live>, child: &mut Child, times: Times) -> End {
             biased;
             () = &mut told => return End::Told,
             framed = stdout.next() => match framed {
-                Ok(Some(framed)) => take(live, framed).await,
+                // A client that is slow to read makes its server wait, but not those who want to end it.
+                Ok(Some(framed)) => tokio::select! {
+                    () = take(live, framed) => {}
+                    () = &mut told => return End::Told,
+                },
                 Ok(None) => return End::OutputClosed,
                 Err(e) => return End::OutputFailed(e),
             },
@@ -193,7 +198,6 @@ async fn route(live: &Live, message: Message) {
     match outcome {
         Outcome::Deliver(delivery) => live.deliver(delivery).await,
         Outcome::Held(driven_out) => driven_out.into_iter().for_each(|message| lost(live, &message)),
-        Outcome::Refuse(answer) => live.tell_child(answer.line),
         Outcome::Ignore(why) => {
             log::warn!("session {}: a message of the child's is dropped: {why}", live.short_id());
         }
@@ -204,9 +208,7 @@ async fn route(live: &Live, message: Message) {
 fn lost(live: &Live, message: &Message) {
     log::warn!("session {}: a message is lost: the client has no stream open", live.short_id());
     if let Kind::Request { id, .. } = &message.kind {
-        let error =
-            ErrorObject::internal("no_stream", "the client has no stream open that could carry the request");
-        live.tell_child(error.response(Some(id)).line);
+        live.tell_child(no_stream().response(Some(id)).line);
     }
 }
 

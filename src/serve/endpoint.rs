@@ -8,7 +8,7 @@ use hyper::{HeaderMap, Method, Request, Response, StatusCode, body::Incoming, he
 use tokio::time::{Instant, timeout_at};
 
 use super::{
-    live::{Live, Refused, Unresumable},
+    live::{Live, Refused, Transport, Unresumable},
     media::{self, Accepts},
     pipeline::App,
     reply::{self, Refusal},
@@ -86,7 +86,7 @@ async fn open(
         Kind::Request { id, method, .. } if &**method == mcp::INITIALIZE => id.clone(),
         _ => return Err(Refusal::NoSession),
     };
-    let live = match app.sessions.open(principal) {
+    let live = match app.sessions.open(principal, Transport::StreamableHttp) {
         Ok(live) => live,
         Err(e @ (OpenError::Full(_) | OpenError::ShuttingDown)) => {
             log::warn!("a session is refused: {e}");
@@ -100,7 +100,7 @@ async fn open(
     };
     let opening = Opening { app, live: &live, done: false };
     let mut response = pass(app, &live, vec![message], accepts, false).await?;
-    if live.state().session.is_refused() {
+    if !live.state().session.may_be_used() {
         return Ok(response); // without a session, whose end dropping `opening` is
     }
     let session_id = HeaderValue::from_str(&live.id).map_err(|_| Refusal::UnknownSession)?;
@@ -144,9 +144,7 @@ async fn pass(
             match live.accept(message).await {
                 Ok(()) => {}
                 Err(Refused::Gone) => return Err(Refusal::UnknownSession),
-                Err(Refused::Error(e)) => {
-                    log::warn!("session {}: a message is lost: {}", live.short_id(), e.message);
-                }
+                Err(Refused::Error(e)) => return Err(Refusal::NotTaken(e.message)),
             }
         }
         return Ok(reply::empty(StatusCode::ACCEPTED));
@@ -254,7 +252,8 @@ fn session(app: &App, headers: &HeaderMap, principal: &Principal) -> Result<Opti
         (Some(_), Some(_)) => Err(Refusal::MalformedSession),
         (Some(value), None) => {
             let id = value.to_str().map_err(|_| Refusal::UnknownSession)?;
-            app.sessions.find(id, principal).map(Some).ok_or(Refusal::UnknownSession)
+            let live = app.sessions.find(id, principal, Transport::StreamableHttp);
+            live.map(Some).ok_or(Refusal::UnknownSession)
         }
     }
 }

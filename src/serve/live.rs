@@ -17,18 +17,34 @@ use crate::{
     auth::Principal,
     framing::writer::{Unwritable, Writer},
     jsonrpc::{ErrorObject, Line, Message},
-    mcp::LegacyRevision,
+    mcp::{self, LegacyRevision},
     session::{Delivery, EventId, Intake, Replay, Session, StreamId, StreamKind},
 };
 
 /// How much of a session id may be shown.
 const SHORT_ID: usize = 8;
 
+/// How a session's client reaches it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Transport {
+    /// Streamable HTTP.
+    StreamableHttp,
+    /// HTTP+SSE: one stream for everything, with which the session ends.
+    HttpSse,
+}
+
+/// How long a session waits for a second message: its client may never have learnt of it.
+const UNCLAIMED: Duration = Duration::from_secs(60);
+
+/// The one stream of a session over HTTP+SSE.
+const ONLY_STREAM: StreamId = StreamId(0);
+
 /// A session that clients reach through its id.
 #[derive(Debug)]
 pub(super) struct Live {
     pub(super) id: String,
     pub(super) principal: Principal,
+    pub(super) transport: Transport,
     pub(super) stdin: Writer,
     state: Mutex<State>,
     streams: AtomicU64,
@@ -49,6 +65,8 @@ pub(super) struct State {
     outboxes: HashMap<StreamId, Outbox>,
     replay: Replay,
     pub(super) last_active: Instant,
+    /// The client has used the session.
+    claimed: bool,
     /// When the driver looks again by itself.
     pub(super) looks_at: Option<Instant>,
     /// Why the session takes no more requests.
@@ -74,21 +92,29 @@ pub(super) enum Refused {
 }
 
 impl Live {
-    pub(super) fn new(id: String, principal: Principal, stdin: Writer, session: Session) -> Arc<Self> {
+    pub(super) fn new(
+        id: String,
+        principal: Principal,
+        transport: Transport,
+        stdin: Writer,
+        session: Session,
+    ) -> Arc<Self> {
         let state = State {
             session,
             outboxes: HashMap::new(),
             replay: Replay::default(),
             last_active: Instant::now(),
+            claimed: false,
             looks_at: None,
             ended: None,
         };
         Arc::new_cyclic(|this| Self {
             id,
             principal,
+            transport,
             stdin,
             state: Mutex::new(state),
-            streams: AtomicU64::new(0),
+            streams: AtomicU64::new(ONLY_STREAM.0 + 1),
             wake: Notify::new(),
             end: CancellationToken::new(),
             drain: CancellationToken::new(),
@@ -129,6 +155,9 @@ impl Live {
     pub(super) async fn exchange(&self, messages: Vec<Message>, streams: bool) -> Result<Inbox, Refused> {
         let (id, outbox, inbox) = self.new_stream();
         let single = messages.len() == 1;
+        if !single {
+            self.state().session.begin_batch(id);
+        }
         for message in messages {
             match self.pass(&message, id, streams, Some(&outbox)).await {
                 Ok(()) => {}
@@ -139,9 +168,13 @@ impl Live {
                 Err(refused) => return Err(refused),
             }
         }
-        let nothing_awaited = !self.state().outboxes.contains_key(&id);
-        if !single && nothing_awaited {
-            outbox.push_now(Delivery { stream: id, line: None, response: false, last: true }, None);
+        if !single {
+            let mut state = self.state();
+            if state.session.complete_batch(id) {
+                // All has been answered before the last was passed on, or nothing was let in.
+                state.outboxes.entry(id).or_insert(outbox);
+                state.deliver_now(vec![Delivery { stream: id, line: None, response: false, last: true }]);
+            }
         }
         Ok(inbox)
     }
@@ -164,6 +197,7 @@ impl Live {
         let reserved = reserved.map_err(unwritable)?;
         let now = Instant::now();
         state.last_active = now;
+        state.claimed |= message.method() != Some(mcp::INITIALIZE);
         let intake = state.session.from_client(message, stream, streams, now).map_err(Refused::Error)?;
         if let (Some(outbox), Some(_)) = (outbox, message.request_id()) {
             let known = state.outboxes.insert(stream, outbox.clone()).is_some();
@@ -190,6 +224,26 @@ impl Live {
         Ok(())
     }
 
+    /// Opens the one stream of a session over HTTP+SSE.
+    pub(super) fn open_only_stream(&self) -> Inbox {
+        let (outbox, inbox) = self.ends_of(ONLY_STREAM);
+        let mut state = self.state();
+        state.outboxes.insert(ONLY_STREAM, outbox);
+        state.session.open_only_stream(ONLY_STREAM);
+        inbox
+    }
+
+    /// Takes in a message whose answer goes on the one stream.
+    pub(super) async fn take_on_only_stream(&self, message: &Message) -> Result<(), Refused> {
+        self.pass(message, ONLY_STREAM, true, None).await
+    }
+
+    /// Puts an answer of the bridge's own on the one stream.
+    pub(super) fn answer_on_only_stream(&self, answer: &Message) {
+        let line = Some(answer.line.clone());
+        self.state().deliver_now(vec![Delivery { stream: ONLY_STREAM, line, response: true, last: false }]);
+    }
+
     /// The answer on a stream is sent as events. The id to prime it with, for clients of revisions that know of it.
     pub(super) fn begin_events(&self, stream: StreamId) -> Option<EventId> {
         let mut state = self.state();
@@ -205,9 +259,12 @@ impl Live {
     /// Opens a GET stream, or takes one up again after `last`.
     pub(super) fn listen(&self, last: Option<EventId>) -> Result<Inbox, Unresumable> {
         let mut state = self.state();
-        if state.ended.is_some() || self.drain.is_cancelled() {
+        // While the session drains, streams of exchanges in flight may still be taken up.
+        let listens = last.is_none_or(|last| last.kind == StreamKind::Listener);
+        if state.ended.is_some() || (listens && self.drain.is_cancelled()) {
             return Err(Unresumable::Gone);
         }
+        state.claimed = true;
         match last.and_then(|last| Some((last, state.replay.after(last)?))) {
             Some((last, (missed, ended))) => {
                 let (outbox, inbox) = self.ends_of(last.stream);
@@ -227,8 +284,11 @@ impl Live {
                 }
                 Ok(inbox)
             }
-            // Nobody waits for an answer on a GET stream, so a new one serves as well.
-            None if last.is_none_or(|last| last.kind == StreamKind::Listener) => {
+            // Nobody waits for an answer on a GET stream, so that one serves as well of which not all is known any more.
+            None if listens => {
+                if last.is_some() {
+                    log::warn!("session {}: events of a stream are lost", self.short_id());
+                }
                 let (id, outbox, inbox) = self.new_stream();
                 state.outboxes.insert(id, outbox);
                 state.replay.open(id, StreamKind::Listener, true);
@@ -240,8 +300,11 @@ impl Live {
         }
     }
 
-    /// Ends the GET streams; no new one opens.
+    /// Ends the GET streams; no new one opens. The one stream of HTTP+SSE is needed for the answers.
     pub(super) fn end_listeners(&self) {
+        if self.transport == Transport::HttpSse {
+            return;
+        }
         let mut state = self.state();
         let deliveries = state.session.end_listeners();
         state.deliver_now(deliveries);
@@ -253,26 +316,39 @@ impl Live {
         if state.outboxes.get(&stream).is_some_and(|outbox| !outbox.is_closed()) {
             return; // it has been taken up again
         }
-        state.leave(stream);
+        let lines = state.leave(stream);
+        drop(state);
+        self.tell_child_all(lines);
         self.wake.notify_one();
+        if self.transport == Transport::HttpSse {
+            self.end.cancel();
+        }
     }
 
     /// Puts a message of the child's on its stream; waits for a client that is slow to read.
     pub(super) async fn deliver(&self, delivery: Delivery) {
         let stream = delivery.stream;
-        let (outbox, event) = self.state().record(&delivery);
-        let Some(outbox) = outbox else {
-            let fate = if event.is_some() {
-                "waits for its client to come back"
-            } else {
-                "is lost: its client has left"
-            };
-            return log::info!("session {}: a message {fate}", self.short_id());
+        let reader = self.state().outboxes.get(&stream).cloned();
+        // Room first: numbers are given in the order in which messages go out.
+        let room = match reader {
+            None => Ok(None),
+            Some(outbox) => outbox.reserve(&delivery).await,
         };
-        if outbox.push(delivery, event).await.is_err() {
+        let mut state = self.state();
+        if room.is_err() {
             log::warn!("session {}: a stream is cut: its client does not read it", self.short_id());
             // Without an outbox the client's end finds its queue at an end.
-            self.state().leave(stream);
+            let lines = state.leave(stream);
+            self.tell_child_all(lines);
+        }
+        let (outbox, event) = state.record(&delivery);
+        match outbox {
+            Some(outbox) => outbox.push(delivery, event, room.unwrap_or_default()),
+            None if event.is_some_and(|event| state.replay.keeps(event)) => {
+                log::info!("session {}: a message waits for its client to come back", self.short_id());
+            }
+            None if delivery.line.is_none() => {}
+            None => log::warn!("session {}: a message is lost: its client has left", self.short_id()),
         }
     }
 
@@ -283,6 +359,12 @@ impl Live {
         state.deliver_now(deliveries);
         state.ended = Some(error);
         state.outboxes.clear();
+    }
+
+    fn tell_child_all(&self, lines: Vec<Line>) {
+        for line in lines {
+            self.tell_child(line);
+        }
     }
 
     /// Gives the child a line of the bridge's own.
@@ -316,19 +398,22 @@ impl State {
         }
     }
 
-    /// Nobody reads a stream any more; its client may take it up again if it knows an id of it.
-    fn leave(&mut self, stream: StreamId) {
+    /// Nobody reads a stream any more; its client may take it up again if it may know an id of it. Returned is what
+    /// the child must be told.
+    fn leave(&mut self, stream: StreamId) -> Vec<Line> {
         self.outboxes.remove(&stream);
         let resumable = self.replay.can_resume(stream);
         if !resumable {
             self.replay.forget(stream);
         }
-        self.session.stream_left(stream, resumable);
         self.last_active = Instant::now();
+        self.session.stream_left(stream, resumable)
     }
 
-    /// When the session has been idle for `timeout`; `None` while something is open.
+    /// When the session has been idle for `timeout`, or, when its client was never heard of again after `initialize`,
+    /// for [`UNCLAIMED`]; `None` while something is open.
     pub(super) fn idle_at(&self, timeout: Duration) -> Option<Instant> {
+        let timeout = if self.claimed { timeout } else { timeout.min(UNCLAIMED) };
         if self.session.is_idle() { self.last_active.checked_add(timeout) } else { None }
     }
 }

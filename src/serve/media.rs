@@ -3,20 +3,22 @@
 use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderMap};
 
 /// JSON.
-pub(super) const JSON: &str = "application/json";
+pub const JSON: &str = "application/json";
 /// Server-sent events.
-pub(super) const EVENTS: &str = "text/event-stream";
+pub const EVENTS: &str = "text/event-stream";
 
 /// Which kinds of answer a client takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Accepts {
-    pub(super) json: bool,
-    pub(super) events: bool,
+pub struct Accepts {
+    /// `application/json`.
+    pub json: bool,
+    /// `text/event-stream`.
+    pub events: bool,
 }
 
 impl Accepts {
     /// Reads the `Accept` headers; without one nothing is accepted, since the protocol demands it.
-    pub(super) fn of(headers: &HeaderMap) -> Self {
+    pub fn of(headers: &HeaderMap) -> Self {
         let values = headers.get_all(ACCEPT).iter().filter_map(|v| v.to_str().ok());
         let ranges: Vec<_> = values.flat_map(split_list).filter_map(Range::parse).collect();
         Self { json: accepts(&ranges, JSON), events: accepts(&ranges, EVENTS) }
@@ -24,7 +26,7 @@ impl Accepts {
 }
 
 /// Whether the body is announced as JSON, with whatever parameters.
-pub(super) fn is_json(headers: &HeaderMap) -> bool {
+pub fn is_json(headers: &HeaderMap) -> bool {
     let mut values = headers.get_all(CONTENT_TYPE).iter();
     let (Some(value), None) = (values.next(), values.next()) else { return false };
     value.to_str().is_ok_and(|value| media_type(value).eq_ignore_ascii_case(JSON))

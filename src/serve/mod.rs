@@ -3,8 +3,9 @@
 mod cors;
 mod driver;
 mod endpoint;
+mod http_sse;
 mod live;
-mod media;
+pub mod media;
 mod origin;
 mod pipeline;
 mod readiness;
@@ -131,14 +132,15 @@ impl Server {
         });
         stop.await;
         app.readiness.stopping();
-        shutdown.stop.cancel();
         app.sessions.drain();
+        // The listener stays open: what is in flight may need the client's answers, and its cancellations.
         tokio::select! {
             _ = timeout(app.config.shutdown_timeout, app.sessions.ended()) => {}
             () = cut => {}
         }
         app.sessions.end_all();
         app.sessions.ended().await;
+        shutdown.stop.cancel();
         trial.abort();
         let _ = trial.await;
         let mut accepting = accepting;

@@ -7,6 +7,7 @@ use hyper::{Request, Response, body::Incoming, header::HeaderMap};
 use super::{
     cors::Cors,
     endpoint,
+    http_sse::{self, MESSAGES_PATH, SSE_PATH},
     origin::Gate,
     readiness::Readiness,
     reply::{self, Refusal},
@@ -33,6 +34,10 @@ pub(super) struct App {
 #[derive(Debug, PartialEq, Eq)]
 enum Route {
     Endpoint,
+    /// HTTP+SSE: the stream.
+    Sse,
+    /// HTTP+SSE: the messages.
+    Messages,
     Health,
     Ready,
 }
@@ -79,10 +84,14 @@ impl App {
         match self.route(request.uri().path())? {
             Route::Health => Ok(reply::text(hyper::StatusCode::OK, "ok")),
             Route::Ready => Ok(self.readiness.report().await),
-            Route::Endpoint => {
+            route => {
                 self.gate.check(&request)?;
                 let principal = self.principal(request.headers(), peer)?;
-                endpoint::answer(self, request, principal).await
+                match route {
+                    Route::Sse => http_sse::open(self, &request, principal),
+                    Route::Messages => http_sse::post(self, request, principal).await,
+                    _ => endpoint::answer(self, request, principal).await,
+                }
             }
         }
     }
@@ -99,6 +108,8 @@ impl App {
             path if path == self.config.path => Ok(Route::Endpoint),
             "/health" => Ok(Route::Health),
             "/ready" => Ok(Route::Ready),
+            SSE_PATH => Ok(Route::Sse),
+            MESSAGES_PATH => Ok(Route::Messages),
             "/" => Ok(Route::Endpoint),
             _ => Err(Refusal::NoSuchPath),
         }

@@ -29,6 +29,8 @@ pub(super) enum Refusal {
     Denied(Denied),
     NoSuchPath,
     Method,
+    /// The path takes this one method only.
+    MethodOf(&'static str),
     HeadTooLarge(usize),
     NotAcceptable(&'static str),
     ContentType,
@@ -40,6 +42,8 @@ pub(super) enum Refusal {
     UnknownSession,
     MalformedSession,
     UnknownEvent,
+    /// The child does not take a message that wants no answer.
+    NotTaken(String),
     /// No place for one more session.
     Full(String, Option<RequestId>),
 }
@@ -50,12 +54,13 @@ impl Refusal {
             Self::Host | Self::Origin => StatusCode::FORBIDDEN,
             Self::Denied(_) => StatusCode::UNAUTHORIZED,
             Self::NoSuchPath | Self::UnknownSession => StatusCode::NOT_FOUND,
-            Self::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Method | Self::MethodOf(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::HeadTooLarge(_) => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::NotAcceptable(_) => StatusCode::NOT_ACCEPTABLE,
             Self::ContentType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Body(BodyError::TooLarge(_)) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Body(BodyError::TooSlow(_)) => StatusCode::REQUEST_TIMEOUT,
+            Self::NotTaken(_) => StatusCode::BAD_GATEWAY,
             Self::Full(..) => StatusCode::SERVICE_UNAVAILABLE,
             Self::BadHost(_)
             | Self::Body(BodyError::Broken)
@@ -81,6 +86,7 @@ impl Refusal {
                 ("not_found", "nothing is served here: the MCP endpoint is server.path".to_owned())
             }
             Self::Method => ("method_not_allowed", "the MCP endpoint takes GET, POST and DELETE".to_owned()),
+            Self::MethodOf(method) => ("method_not_allowed", format!("this path takes {method} only")),
             Self::HeadTooLarge(max) => (
                 "head_too_large",
                 format!("the headers are larger than {max} bytes (server.max_header_size)"),
@@ -107,6 +113,7 @@ impl Refusal {
             Self::UnknownEvent => {
                 ("unknown_event", "the Last-Event-ID is of no stream that can be taken up again".to_owned())
             }
+            Self::NotTaken(why) => ("child_unwritable", why.clone()),
             Self::Full(why, _) => ("no_place", why.clone()),
         }
     }
@@ -114,7 +121,7 @@ impl Refusal {
     fn code(&self) -> i32 {
         match self {
             Self::Invalid(e) => e.code(),
-            Self::Full(..) => code::INTERNAL_ERROR,
+            Self::Full(..) | Self::NotTaken(_) => code::INTERNAL_ERROR,
             _ => code::INVALID_REQUEST,
         }
     }
@@ -141,6 +148,9 @@ impl Refusal {
             }
             Self::Method => {
                 headers.insert(header::ALLOW, HeaderValue::from_static("GET, POST, DELETE"));
+            }
+            Self::MethodOf(method) => {
+                headers.insert(header::ALLOW, HeaderValue::from_static(method));
             }
             Self::Full(..) => {
                 headers.insert(header::RETRY_AFTER, RETRY_AFTER);

@@ -11,12 +11,13 @@ use tokio_util::task::TaskTracker;
 
 use super::{
     driver::{self, Times},
-    live::{Live, short_id},
+    live::{Live, Transport, short_id},
 };
 use crate::{
     auth::Principal,
     child::ChildCommand,
     crypto,
+    jsonrpc::ErrorObject,
     session::{Limits, Session},
 };
 
@@ -64,12 +65,18 @@ impl Sessions {
     }
 
     /// The session with this id, if it is the principal's.
-    pub(super) fn find(&self, id: &str, principal: &Principal) -> Option<Arc<Live>> {
-        self.by_id().get(id).filter(|live| live.principal == *principal).cloned()
+    pub(super) fn find(&self, id: &str, principal: &Principal, transport: Transport) -> Option<Arc<Live>> {
+        let by_id = self.by_id();
+        let found = by_id.get(id).filter(|live| live.transport == transport && live.principal == *principal);
+        found.cloned()
     }
 
     /// Starts a child and a session with it.
-    pub(super) fn open(self: &Arc<Self>, principal: Principal) -> Result<Arc<Live>, OpenError> {
+    pub(super) fn open(
+        self: &Arc<Self>,
+        principal: Principal,
+        transport: Transport,
+    ) -> Result<Arc<Live>, OpenError> {
         let place = Arc::clone(&self.places).try_acquire_owned();
         let place = place.map_err(|_| OpenError::Full(self.max))?;
         if self.drivers.is_closed() {
@@ -77,7 +84,7 @@ impl Sessions {
         }
         let id = crypto::random_id()?;
         let child = self.command.spawn(&format!("of session {}", short_id(&id))).map_err(OpenError::Start)?;
-        let live = Live::new(id, principal, child.stdin.clone(), Session::new(self.limits));
+        let live = Live::new(id, principal, transport, child.stdin.clone(), Session::new(self.limits));
         let (session, owner, process) = (live.short_id(), &live.principal, child.process.id());
         log::info!("session {session}: opened by {owner}, child process {process}");
         self.by_id().insert(live.id.clone(), Arc::clone(&live));
@@ -86,8 +93,8 @@ impl Sessions {
     }
 
     async fn keep(self: Arc<Self>, live: Arc<Live>, child: crate::child::Child, place: OwnedSemaphorePermit) {
-        let id = live.id.clone();
-        driver::drive(live, child, self.times, || drop(self.by_id().remove(&id))).await;
+        let reachable = Reachable { sessions: Arc::clone(&self), live: Arc::clone(&live) };
+        driver::drive(live, child, self.times, || drop(reachable)).await;
         drop(place);
     }
 
@@ -112,5 +119,20 @@ impl Sessions {
     /// Waits until the last child is gone.
     pub(super) async fn ended(&self) {
         self.drivers.wait().await;
+    }
+}
+
+/// A session in the table. Dropping it takes the session out, also when its driver has panicked.
+struct Reachable {
+    sessions: Arc<Sessions>,
+    live: Arc<Live>,
+}
+
+impl Drop for Reachable {
+    fn drop(&mut self) {
+        self.sessions.by_id().remove(&self.live.id);
+        if std::thread::panicking() {
+            self.live.finish(ErrorObject::internal("internal", "mcp-bridge has failed; its log says where"));
+        }
     }
 }

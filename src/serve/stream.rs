@@ -37,8 +37,11 @@ pub(super) struct Item {
     pub(super) event: Option<EventId>,
     pub(super) response: bool,
     pub(super) last: bool,
-    _room: Option<OwnedSemaphorePermit>,
+    _room: Room,
 }
+
+/// The room that a message takes until it is read.
+pub(super) type Room = Option<OwnedSemaphorePermit>;
 
 /// The session's end of a stream.
 #[derive(Debug, Clone)]
@@ -52,35 +55,33 @@ pub(super) struct Outbox {
 pub(super) struct Stuck;
 
 impl Outbox {
-    /// Puts a message on the stream, when the client has made room for it. A client that has left is no error.
-    pub(super) async fn push(&self, delivery: Delivery, event: Option<EventId>) -> Result<(), Stuck> {
+    /// Waits until the client has made room for a message. A client that has left is no error.
+    pub(super) async fn reserve(&self, delivery: &Delivery) -> Result<Room, Stuck> {
         let cost = delivery.line.as_ref().map_or(0, Line::len) + OVERHEAD;
         let cost = u32::try_from(cost.min(MAX_QUEUED)).unwrap_or(u32::MAX);
-        let permit = match Arc::clone(&self.room).try_acquire_many_owned(cost) {
-            Ok(permit) => permit,
-            Err(_) => match timeout(PATIENCE, Arc::clone(&self.room).acquire_many_owned(cost)).await {
-                Ok(Ok(permit)) => permit,
-                Ok(Err(_)) => return Ok(()),
-                Err(_) => return Err(Stuck),
-            },
-        };
-        self.send(delivery, event, Some(permit));
-        Ok(())
+        if let Ok(permit) = Arc::clone(&self.room).try_acquire_many_owned(cost) {
+            return Ok(Some(permit));
+        }
+        match timeout(PATIENCE, Arc::clone(&self.room).acquire_many_owned(cost)).await {
+            Ok(permit) => Ok(permit.ok()),
+            Err(_) => Err(Stuck),
+        }
+    }
+
+    /// Puts a message on the stream, in the room that was made for it.
+    pub(super) fn push(&self, delivery: Delivery, event: Option<EventId>, room: Room) {
+        let Delivery { line, response, last, .. } = delivery;
+        let _ = self.queue.send(Item { line, event, response, last, _room: room });
     }
 
     /// Puts a message on the stream that is bounded elsewhere: it was held, is sent again, or ends the stream.
     pub(super) fn push_now(&self, delivery: Delivery, event: Option<EventId>) {
-        self.send(delivery, event, None);
+        self.push(delivery, event, None);
     }
 
     /// Whether the client has left.
     pub(super) fn is_closed(&self) -> bool {
         self.queue.is_closed()
-    }
-
-    fn send(&self, delivery: Delivery, event: Option<EventId>, room: Option<OwnedSemaphorePermit>) {
-        let Delivery { line, response, last, .. } = delivery;
-        let _ = self.queue.send(Item { line, event, response, last, _room: room });
     }
 }
 
@@ -152,6 +153,11 @@ impl Events {
         let prime = prime.map(|id| sse::encode_priming(&id.to_string(), RETRY));
         let first = prime.into_iter().chain(first.iter().filter_map(encode)).collect();
         Self { first, inbox: Some(inbox), interval, keep_alive: Box::pin(sleep(interval)) }
+    }
+
+    /// A stream that begins with an event of its own.
+    pub(super) fn beginning_with(event: Bytes, inbox: Inbox, interval: Duration) -> Self {
+        Self { first: [event].into(), ..Self::new(None, &[], inbox, interval) }
     }
 
     /// A stream that ends at once.

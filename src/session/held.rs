@@ -17,12 +17,9 @@ pub(super) struct Held {
 }
 
 impl Held {
-    pub(super) fn len(&self) -> usize {
-        self.messages.len()
-    }
-
     /// Adds a message and returns what it drove out, oldest first: itself, when it is too large.
-    pub(super) fn push(&mut self, message: Message, until: Instant) -> Vec<Message> {
+    pub(super) fn push(&mut self, mut message: Message, until: Instant) -> Vec<Message> {
+        message.line = message.line.detached();
         self.bytes += message.line.len();
         self.messages.push_back((message, until));
         let mut out = Vec::new();

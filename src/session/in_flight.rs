@@ -1,7 +1,7 @@
 //! The client's requests that wait for an answer.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     time::{Duration, Instant},
 };
 
@@ -65,6 +65,8 @@ pub(super) struct InFlight {
     order: BTreeMap<u64, RequestId>,
     /// How many exchanges each stream carries: more than one for a batch.
     per_stream: HashMap<StreamId, usize>,
+    /// Streams of batches of which more is to come: an answer is not their last, though nothing else waits yet.
+    growing: HashSet<StreamId>,
     begun: u64,
     /// Nothing is due before; progress moves deadlines on without moving this, so a look may come too early.
     earliest: Option<Instant>,
@@ -78,6 +80,7 @@ impl InFlight {
             by_token: HashMap::new(),
             order: BTreeMap::new(),
             per_stream: HashMap::new(),
+            growing: HashSet::new(),
             begun: 0,
             earliest: None,
         }
@@ -85,6 +88,10 @@ impl InFlight {
 
     pub(super) fn is_empty(&self) -> bool {
         self.by_id.is_empty()
+    }
+
+    pub(super) fn contains(&self, id: &RequestId) -> bool {
+        self.by_id.contains_key(id)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -132,7 +139,19 @@ impl InFlight {
         if left == 0 {
             self.per_stream.remove(&exchange.stream);
         }
-        Some((exchange, left == 0))
+        let last = left == 0 && !self.growing.contains(&exchange.stream);
+        Some((exchange, last))
+    }
+
+    /// The requests of a batch begin, one after the other.
+    pub(super) fn begin_batch(&mut self, stream: StreamId) {
+        self.growing.insert(stream);
+    }
+
+    /// The batch is complete; true when nothing of it waits any more.
+    pub(super) fn complete_batch(&mut self, stream: StreamId) -> bool {
+        self.growing.remove(&stream);
+        !self.carries(stream)
     }
 
     /// Takes all out, oldest first.
@@ -175,6 +194,7 @@ impl InFlight {
     }
 
     pub(super) fn stream_left(&mut self, stream: StreamId, resumable: bool) {
+        self.growing.remove(&stream);
         self.set_carries(stream, if resumable { Carries::ItsOwn } else { Carries::Nothing });
     }
 

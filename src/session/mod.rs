@@ -24,7 +24,7 @@ use crate::{
     mcp,
 };
 
-/// Most server-to-client requests that wait for the client's answer.
+/// Most server-to-client requests that wait for the client's answer; the oldest is forgotten for a new one.
 const MAX_ASKED: usize = 1024;
 /// Most listening streams; the oldest is closed for a new one.
 const MAX_LISTENERS: usize = 4;
@@ -74,8 +74,6 @@ pub enum Outcome {
     Deliver(Delivery),
     /// It waits until a stream can carry it. What it drove out is to be answered (requests) or is lost.
     Held(Vec<Message>),
-    /// Tell the server that its request can't be put to the client.
-    Refuse(Message),
     /// Nobody waits for it; why.
     Ignore(&'static str),
 }
@@ -93,14 +91,25 @@ pub struct Expired {
 #[derive(Debug)]
 pub struct Session {
     in_flight: InFlight,
-    /// Server-to-client requests whose answer is awaited, with the stream that carried them.
-    asked: HashMap<RequestId, Option<StreamId>>,
+    /// Server-to-client requests whose answer is awaited.
+    asked: HashMap<RequestId, Asked>,
+    /// How many there have been.
+    asked_ever: u64,
     /// GET streams, newest last.
     listeners: Vec<StreamId>,
     held: Held,
     initialize: Option<RequestId>,
     revision: Option<mcp::LegacyRevision>,
-    refused: bool,
+    /// The server has answered `initialize`, and not with an error.
+    opened: bool,
+}
+
+/// A server-to-client request on its way.
+#[derive(Debug, Clone, Copy)]
+struct Asked {
+    /// What carried it.
+    stream: StreamId,
+    number: u64,
 }
 
 impl Session {
@@ -109,11 +118,12 @@ impl Session {
         Self {
             in_flight: InFlight::new(limits),
             asked: HashMap::new(),
+            asked_ever: 0,
             listeners: Vec::new(),
             held: Held::default(),
             initialize: None,
             revision: None,
-            refused: false,
+            opened: false,
         }
     }
 
@@ -122,9 +132,9 @@ impl Session {
         self.revision
     }
 
-    /// Whether the server has answered `initialize` with an error, so that there is no session.
-    pub fn is_refused(&self) -> bool {
-        self.refused
+    /// Whether `initialize` has succeeded, or may yet; otherwise there is no session.
+    pub fn may_be_used(&self) -> bool {
+        self.opened || self.initialize.as_ref().is_some_and(|id| self.in_flight.contains(id))
     }
 
     /// Whether nothing is in flight and no stream is open.
@@ -160,10 +170,23 @@ impl Session {
             }
             Kind::Notification { .. } => Ok(Intake::Forward(Vec::new())),
             Kind::Response { id, .. } => Ok(match id.as_ref().and_then(|id| self.asked.remove(id)) {
-                Some(_) => Intake::Forward(Vec::new()),
+                Some(Asked { stream, .. }) => {
+                    self.in_flight.touch(stream, now);
+                    Intake::Forward(Vec::new())
+                }
                 None => Intake::Ignore("it answers no request of the server's"),
             }),
         }
+    }
+
+    /// The messages of a batch follow, one `from_client` each; `stream` does not end before they are complete.
+    pub fn begin_batch(&mut self, stream: StreamId) {
+        self.in_flight.begin_batch(stream);
+    }
+
+    /// All messages of the batch have come; true when nothing of it waits for an answer.
+    pub fn complete_batch(&mut self, stream: StreamId) -> bool {
+        self.in_flight.complete_batch(stream)
     }
 
     /// Undoes `from_client` for a request that could not be passed on.
@@ -196,9 +219,13 @@ impl Session {
     }
 
     fn note_asked(&mut self, message: &Message, stream: StreamId) {
-        if let Some(id) = message.request_id() {
-            self.asked.insert(id.clone(), Some(stream));
+        let Some(id) = message.request_id() else { return };
+        if self.asked.len() >= MAX_ASKED {
+            let oldest = self.asked.iter().min_by_key(|(_, asked)| asked.number).map(|(id, _)| id.clone());
+            oldest.and_then(|id| self.asked.remove(&id));
         }
+        self.asked_ever += 1;
+        self.asked.insert(id.clone(), Asked { stream, number: self.asked_ever });
     }
 
     /// A GET stream opened. What was held goes out on it; the oldest stream may end for it.
@@ -213,12 +240,26 @@ impl Session {
         out
     }
 
+    /// Everything for the client goes on this stream, which never ends before the session does.
+    pub fn open_only_stream(&mut self, stream: StreamId) {
+        self.in_flight.begin_batch(stream);
+        self.listeners.push(stream);
+    }
+
     /// The client has left a stream, which it can take up again or not. Its exchanges go on: a legacy client's
     /// disconnect never cancels. What names one of them goes to the stream still if it can be taken up again;
-    /// everything else takes another way.
-    pub fn stream_left(&mut self, stream: StreamId, resumable: bool) {
+    /// everything else takes another way. Returned is what the server must be told: requests of its own on a stream
+    /// that nobody has seen and nobody can take up again have no answer to wait for.
+    pub fn stream_left(&mut self, stream: StreamId, resumable: bool) -> Vec<Line> {
         self.listeners.retain(|s| *s != stream);
         self.in_flight.stream_left(stream, resumable);
+        if resumable {
+            return Vec::new();
+        }
+        let lost = self.asked.iter().filter(|(_, asked)| asked.stream == stream).map(|(id, _)| id.clone());
+        let lost: Vec<_> = lost.collect();
+        self.asked.retain(|_, asked| asked.stream != stream);
+        lost.iter().map(|id| no_stream().response(Some(id)).line).collect()
     }
 
     /// The client has taken up a stream again that it had left; what waits for a listener goes out on one.
@@ -236,13 +277,8 @@ impl Session {
     pub fn from_server(&mut self, message: Message, now: Instant) -> Outcome {
         match &message.kind {
             Kind::Response { id, is_error } => self.answered(id.clone(), *is_error, message.line),
-            Kind::Request { id, progress_token, .. } => {
-                if self.asked.len() + self.held.len() >= MAX_ASKED {
-                    let error =
-                        ErrorObject::internal("too_many_requests", "too many requests wait for the client");
-                    return Outcome::Refuse(error.response(Some(id)));
-                }
-                let _ = progress_token; // the client's progress on it comes by POST and needs no routing
+            // The client's progress on a request of the server's comes by POST and needs no routing.
+            Kind::Request { .. } => {
                 let route = self.unattributed(false);
                 self.pass(message, route, now)
             }
@@ -266,7 +302,7 @@ impl Session {
             );
         };
         if self.initialize.as_ref() == Some(&id) && self.revision.is_none() {
-            self.refused = is_error;
+            self.opened = !is_error;
             self.revision = negotiated(&line);
         }
         Outcome::Deliver(Delivery { stream: exchange.stream, line: Some(line), response: true, last })
@@ -275,7 +311,7 @@ impl Session {
     /// The server takes back a request of its own: the word goes where the request went.
     fn withdrawn(&mut self, id: &RequestId) -> Option<StreamId> {
         self.held.forget(id);
-        let stream = self.asked.remove(id)??;
+        let stream = self.asked.remove(id)?.stream;
         (self.listeners.contains(&stream) || self.in_flight.carries(stream)).then_some(stream)
     }
 
@@ -320,6 +356,8 @@ impl Session {
     /// Ends what has waited too long.
     pub fn expire(&mut self, now: Instant) -> Expired {
         let mut out = Expired::default();
+        // While the client is asked something, the server has nothing to say.
+        self.asked.values().for_each(|asked| self.in_flight.touch(asked.stream, now));
         for (exchange, after, last) in self.in_flight.expire(now) {
             let message = format!("the MCP server did not answer within {after:?}");
             out.deliveries.push(failed(&exchange, &ErrorObject::internal("timed_out", message), last));
@@ -328,14 +366,15 @@ impl Session {
             }
         }
         for message in self.held.expire(now) {
-            let error = ErrorObject::internal(
-                "no_stream",
-                "the client has no stream open that could carry the request",
-            );
-            out.to_server.push(error.response(message.request_id()).line);
+            out.to_server.push(no_stream().response(message.request_id()).line);
         }
         out
     }
+}
+
+/// The answer to a request of the server's that can't be put to the client.
+pub fn no_stream() -> ErrorObject {
+    ErrorObject::internal("no_stream", "the client has no stream open that could carry the request")
 }
 
 fn failed(exchange: &Exchange, error: &ErrorObject, last: bool) -> Delivery {

@@ -67,7 +67,6 @@ pub struct Replay {
     streams: HashMap<StreamId, Log>,
     events: VecDeque<(EventId, Line)>,
     bytes: usize,
-    dropped: u64,
 }
 
 #[derive(Debug)]
@@ -75,7 +74,9 @@ struct Log {
     kind: StreamKind,
     /// The place of the newest event.
     newest: u64,
-    /// The client knows ids of this stream: it has begun as an event stream.
+    /// The place of the newest event that was dropped to make room.
+    dropped: u64,
+    /// It is sent as events, so that a client may have seen an id of it.
     begun: bool,
     ended: bool,
 }
@@ -83,7 +84,7 @@ struct Log {
 impl Replay {
     /// A new stream. One that has not begun may yet be answered with plain JSON.
     pub fn open(&mut self, stream: StreamId, kind: StreamKind, begun: bool) {
-        self.streams.insert(stream, Log { kind, newest: 0, begun, ended: false });
+        self.streams.insert(stream, Log { kind, newest: 0, dropped: 0, begun, ended: false });
     }
 
     /// The stream is sent as events from now on; the id to prime it with.
@@ -109,9 +110,14 @@ impl Replay {
         log.ended |= last;
         let id = EventId { kind: log.kind, stream, place: log.newest };
         self.bytes += line.len();
-        self.events.push_back((id, line.clone()));
+        self.events.push_back((id, line.detached()));
         self.make_room();
         Some(id)
+    }
+
+    /// Whether an event is still kept.
+    pub fn keeps(&self, id: EventId) -> bool {
+        self.streams.get(&id.stream).is_some_and(|log| log.dropped < id.place && id.place <= log.newest)
     }
 
     /// The stream has ended without a last message.
@@ -129,23 +135,24 @@ impl Replay {
         self.bytes = self.events.iter().map(|(_, line)| line.len()).sum();
     }
 
-    /// What came after `last` on its stream, and whether the stream has ended; `None` when it is not known any more.
+    /// What came after `last` on its stream, and whether the stream has ended; `None` when that is not all known any
+    /// more.
     pub fn after(&self, last: EventId) -> Option<(Vec<(EventId, Line)>, bool)> {
         let log = self.streams.get(&last.stream).filter(|log| log.kind == last.kind && log.begun)?;
+        if last.place < log.dropped {
+            return None;
+        }
         let missed = self.events.iter().filter(|(id, _)| id.stream == last.stream && id.place > last.place);
         Some((missed.cloned().collect(), log.ended))
-    }
-
-    /// How many events were dropped to make room.
-    pub fn dropped(&self) -> u64 {
-        self.dropped
     }
 
     fn make_room(&mut self) {
         while self.events.len() > MAX_EVENTS || self.bytes > MAX_BYTES {
             let Some((id, line)) = self.events.pop_front() else { return };
             self.bytes -= line.len();
-            self.dropped += 1;
+            if let Some(log) = self.streams.get_mut(&id.stream) {
+                log.dropped = id.place;
+            }
             self.forget_if_done(id.stream);
         }
     }
@@ -206,12 +213,15 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_events_make_room_and_are_counted() {
+    fn the_oldest_events_make_room_and_what_is_lost_is_not_passed_over() {
         let mut replay = listener();
         for n in 0..MAX_EVENTS + 10 {
             replay.record(STREAM, &line(n), false);
         }
-        assert_eq!((replay.dropped(), places(&replay, 0)[0]), (10, 11));
+        let id = |place| EventId { kind: StreamKind::Listener, stream: STREAM, place };
+        assert!(replay.after(id(9)).is_none());
+        assert!(!replay.keeps(id(10)) && replay.keeps(id(11)));
+        assert_eq!(places(&replay, 10)[0], 11);
         let big = notification("x", &"y".repeat(MAX_BYTES));
         replay.record(STREAM, &big, false);
         assert_eq!((replay.bytes, replay.events.len()), (0, 0));

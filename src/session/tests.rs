@@ -274,6 +274,30 @@ fn silence_ends_an_exchange_and_progress_does_not_extend_it_for_ever() {
 }
 
 #[test]
+fn whoever_is_asked_may_take_his_time() {
+    let mut case = Case::new();
+    case.call("1", "1");
+    case.ask("100");
+    case.now += Duration::from_secs(9);
+    let due = case.session.next_deadline().unwrap();
+    assert!(case.session.expire(due).deliveries.is_empty());
+    case.now = due + Duration::from_secs(9);
+    case.intake(r#"{"jsonrpc":"2.0","id":100,"result":{}}"#, true).unwrap();
+    assert!(case.session.expire(case.now + Duration::from_secs(9)).deliveries.is_empty());
+    assert_eq!(case.session.expire(case.now + Duration::from_secs(11)).deliveries.len(), 1);
+}
+
+#[test]
+fn a_request_of_the_servers_on_a_stream_that_nobody_saw_is_refused() {
+    let mut case = Case::new();
+    let stream = case.call("1", "1");
+    case.ask("100");
+    let told = case.session.stream_left(stream, false);
+    assert!(told[0].as_str().contains(r#""id":100"#) && told[0].as_str().contains("no_stream"));
+    assert!(case.session.stream_left(stream, false).is_empty());
+}
+
+#[test]
 fn a_batch_ends_its_stream_with_its_last_answer() {
     let mut case = Case::new();
     let stream = case.stream();
@@ -298,5 +322,23 @@ fn an_initialize_that_is_refused_makes_no_session() {
     let mut case = Case::new();
     case.intake(r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{}}"#, true).unwrap();
     case.server(r#"{"jsonrpc":"2.0","id":0,"error":{"code":-32602,"message":"no"}}"#);
-    assert!(case.session.is_refused());
+    assert!(!case.session.may_be_used());
+    let mut case = Case::new();
+    case.intake(r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{}}"#, true).unwrap();
+    assert!(case.session.may_be_used(), "it may yet succeed");
+    case.session.server_ended(&ErrorObject::internal("child_exited", "exit status 3"));
+    assert!(!case.session.may_be_used());
+}
+
+#[test]
+fn an_answer_that_comes_before_the_rest_of_its_batch_does_not_end_the_stream() {
+    let mut case = Case::new();
+    let stream = case.stream();
+    let ping = |id| message(&format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"ping"}}"#));
+    case.session.begin_batch(stream);
+    case.session.from_client(&ping(1), stream, true, case.now).unwrap();
+    assert!(matches!(case.answer("1"), Outcome::Deliver(Delivery { last: false, .. })));
+    case.session.from_client(&ping(2), stream, true, case.now).unwrap();
+    assert!(!case.session.complete_batch(stream));
+    assert!(matches!(case.answer("2"), Outcome::Deliver(Delivery { last: true, .. })));
 }

@@ -7,8 +7,14 @@
     reason = "what fails here fails a test"
 )]
 
+mod bad_input;
+mod connect;
+mod corpus;
 mod fixture;
+mod health;
+mod host_and_origin;
 mod peers;
+mod sessions;
 #[allow(dead_code, reason = "what the topics share; each uses some of it")]
 mod support;
 mod tls;

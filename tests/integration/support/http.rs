@@ -64,6 +64,10 @@ impl Http {
         self
     }
 
+    pub(crate) fn is_http2(&self) -> bool {
+        self.http2
+    }
+
     /// Another path on the same server.
     pub(crate) fn path(mut self, path: &str) -> Self {
         let mut parts = self.uri.into_parts();

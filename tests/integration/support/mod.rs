@@ -3,13 +3,20 @@
 
 pub(crate) mod bridge;
 pub(crate) mod certs;
+pub(crate) mod connect;
 pub(crate) mod http;
+pub(crate) mod proc;
 pub(crate) mod process;
+pub(crate) mod raw;
+pub(crate) mod remote;
 pub(crate) mod session;
 mod sse;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use self::bridge::{Bridge, Guard};
+use self::http::Http;
 
 /// How long anything that a test waits for may take: far more than it does on a slow machine.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
@@ -35,4 +42,32 @@ pub(crate) fn example(name: &str) -> String {
 pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
     let outcome = tokio::time::timeout(DEADLINE, future).await;
     outcome.unwrap_or_else(|_| panic!("{what}: not within {DEADLINE:?}"))
+}
+
+/// Waits until `probe` finds something, however often it must look.
+pub(crate) async fn eventually<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
+    let look = async {
+        loop {
+            match probe() {
+                Some(found) => return found,
+                None => tokio::time::sleep(Duration::from_millis(5)).await,
+            }
+        }
+    };
+    within(what, look).await
+}
+
+/// Runs a test over each way to a `serve` of the fixture server: plain and mutual TLS, HTTP/1.1 and HTTP/2.
+pub(crate) async fn each_way(test: impl AsyncFn(Http)) {
+    for guard in [Guard::None, Guard::Mutual] {
+        let bridge = Bridge::serve(guard);
+        test(bridge.http()).await;
+        test(bridge.http().http2()).await;
+        ended(bridge).await;
+    }
+}
+
+/// Ends a bridge while its clients still run: one that is not polled can't take leave of HTTP/2.
+pub(crate) async fn ended(bridge: Bridge) {
+    tokio::task::spawn_blocking(move || drop(bridge)).await.unwrap();
 }

@@ -1,0 +1,100 @@
+//! HTTP+SSE, the transport of revision 2024-11-05: `GET /sse` opens a session and is its one stream, and messages are
+//! posted to the address that its first event names. Closing the stream ends the session.
+//!
+//! Source: the MCP specification, revision 2024-11-05, `basic/transports`, "HTTP with SSE".
+
+use std::{sync::Arc, time::Duration};
+
+use hyper::{Method, Request, Response, StatusCode, body::Incoming};
+
+use super::{
+    live::{Live, Refused, Transport},
+    media::{self, Accepts},
+    pipeline::App,
+    reply::{self, Refusal},
+    sessions::OpenError,
+    stream::Events,
+};
+use crate::{
+    auth::Principal,
+    framing::sse,
+    http::{self, Body},
+    jsonrpc::{self, Message, Payload},
+};
+
+/// Where a client opens its session.
+pub(super) const SSE_PATH: &str = "/sse";
+/// Where it posts its messages.
+pub(super) const MESSAGES_PATH: &str = "/messages";
+const SESSION_PARAMETER: &str = "sessionId=";
+
+/// `GET /sse`: a session, with its stream as the answer.
+pub(super) fn open(
+    app: &Arc<App>,
+    request: &Request<Incoming>,
+    principal: Principal,
+) -> Result<Response<Body>, Refusal> {
+    if request.method() != Method::GET {
+        return Err(Refusal::MethodOf("GET"));
+    }
+    if !Accepts::of(request.headers()).events {
+        return Err(Refusal::NotAcceptable(media::EVENTS));
+    }
+    let live = app.sessions.open(principal, Transport::HttpSse).map_err(|e| {
+        log::warn!("a session is refused: {e}");
+        if !matches!(e, OpenError::Full(_) | OpenError::ShuttingDown) {
+            app.readiness.failed(e.to_string());
+        }
+        Refusal::Full(e.to_string(), None)
+    })?;
+    let inbox = live.open_only_stream();
+    let endpoint = format!("{MESSAGES_PATH}?{SESSION_PARAMETER}{}", live.id);
+    let first = sse::encode_named("endpoint", endpoint.as_bytes());
+    Ok(reply::events(Events::beginning_with(first, inbox, interval(app))))
+}
+
+fn interval(app: &App) -> Duration {
+    app.config.sse_keepalive_interval
+}
+
+/// `POST /messages?sessionId=…`: a message, whose answer comes by the stream.
+pub(super) async fn post(
+    app: &Arc<App>,
+    request: Request<Incoming>,
+    principal: Principal,
+) -> Result<Response<Body>, Refusal> {
+    if request.method() != Method::POST {
+        return Err(Refusal::MethodOf("POST"));
+    }
+    if !media::is_json(request.headers()) {
+        return Err(Refusal::ContentType);
+    }
+    let id = session_id(request.uri().query().unwrap_or_default()).ok_or(Refusal::NoSession)?;
+    let live = app.sessions.find(id, &principal, Transport::HttpSse).ok_or(Refusal::UnknownSession)?;
+    let body = http::collect(request.into_body(), app.config.max_body_size, app.config.read_timeout);
+    match jsonrpc::parse(body.await.map_err(Refusal::Body)?).map_err(Refusal::Invalid)? {
+        Payload::Single(message) => take(&live, message).await,
+        Payload::Batch(_) => Err(Refusal::Batch("a batch of messages: only revision 2025-03-26 has them")),
+    }
+}
+
+async fn take(live: &Live, message: Message) -> Result<Response<Body>, Refusal> {
+    let id = message.request_id().cloned();
+    match (live.take_on_only_stream(&message).await, id) {
+        (Err(Refused::Gone), _) => Err(Refusal::UnknownSession),
+        (Err(Refused::Error(error)), Some(id)) => {
+            live.answer_on_only_stream(&error.response(Some(&id)));
+            Ok(accepted())
+        }
+        (Err(Refused::Error(error)), None) => Err(Refusal::NotTaken(error.message)),
+        (Ok(()), _) => Ok(accepted()),
+    }
+}
+
+fn accepted() -> Response<Body> {
+    reply::empty(StatusCode::ACCEPTED)
+}
+
+fn session_id(query: &str) -> Option<&str> {
+    query.split('&').find_map(|parameter| parameter.strip_prefix(SESSION_PARAMETER))
+}

@@ -1,0 +1,11 @@
+//! `connect`: a stdio client reaches a remote server, and is told what went wrong.
+
+mod credentials;
+mod end;
+mod failures;
+mod lines;
+mod main_way;
+mod proxy;
+mod session;
+mod stream;
+mod unreachable;

@@ -1,0 +1,50 @@
+//! What `/proc` tells of processes.
+
+use std::fs;
+
+/// The environment variable that marks a bridge and whatever descends from it.
+pub(crate) const MARK: &str = "MCP_BRIDGE_TEST_FAMILY";
+
+/// Whether a process runs; one that has ended and was not reaped yet does not.
+pub(crate) fn is_alive(pid: u32) -> bool {
+    state(pid).is_some_and(|(state, _)| !matches!(state, 'Z' | 'X'))
+}
+
+/// The processes with this parent, zombies too, with their state.
+pub(crate) fn children(parent: u32) -> Vec<(u32, char)> {
+    let known = processes().filter_map(|pid| state(pid).map(|(state, ppid)| (pid, state, ppid)));
+    known.filter(|(_, _, ppid)| *ppid == parent).map(|(pid, state, _)| (pid, state)).collect()
+}
+
+/// The living processes that were started with the mark, at whatever depth.
+pub(crate) fn family(mark: &str) -> Vec<u32> {
+    let line = format!("{MARK}={mark}");
+    let marked = |pid: &u32| {
+        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        environment.split(|b| *b == 0).any(|variable| variable == line.as_bytes())
+    };
+    processes().filter(|pid| is_alive(*pid)).filter(marked).collect()
+}
+
+/// How many files a process has open.
+pub(crate) fn open_files(pid: u32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
+}
+
+/// What `ps` shows of a process.
+pub(crate) fn command_line(pid: u32) -> String {
+    let text = fs::read(format!("/proc/{pid}/cmdline")).unwrap();
+    String::from_utf8_lossy(&text).replace('\0', " ")
+}
+
+fn processes() -> impl Iterator<Item = u32> {
+    let entries = fs::read_dir("/proc").unwrap();
+    entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+}
+
+/// State and parent. The name before them may hold anything, so they are found from its end.
+fn state(pid: u32) -> Option<(char, u32)> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    Some((fields.next()?.chars().next()?, fields.next()?.parse().ok()?))
+}
