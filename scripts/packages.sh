@@ -12,6 +12,7 @@ install_missing() {
       venv) debian+=(python3 python3-venv) fedora+=(python3 python3-pip) ;;
       npm) debian+=(nodejs npm) fedora+=(npm) ;;
       flock) debian+=(util-linux) fedora+=(util-linux) ;;
+      script) debian+=(bsdutils) fedora+=(/usr/bin/script) ;;
       *) debian+=("$need") fedora+=("$need") ;;
     esac
   done

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Installs what the tests need, and runs them all; CI does the same.
 #
-#   scripts/test.sh           # everything, with the official SDKs, the Inspector and the reference servers
-#   scripts/test.sh --quick   # only what needs no npm, no PyPI and no cargo-deny
+#   scripts/test.sh           # everything, with the official SDKs, the Inspector, the reference servers and a FIPS provider
+#   scripts/test.sh --quick   # only what needs no npm, no PyPI, no cargo-deny and no FIPS provider
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/packages.sh
@@ -19,11 +19,12 @@ main() {
   esac
 
   require_rust cargo rustfmt cargo-clippy
-  install_missing cc openssl-headers openssl flock
+  install_missing cc openssl-headers openssl flock curl script
   if [ -z "$quick" ]; then
     install_missing venv npm
     export MCP_BRIDGE_PEERS=${MCP_BRIDGE_PEERS:-$PWD/target/peers}
     run tests/peers/setup.sh "$MCP_BRIDGE_PEERS"
+    install_fips_provider
     install_cargo_deny
   fi
 
@@ -39,6 +40,17 @@ install_cargo_deny() {
   export PATH=$tools/bin:$PATH
   [ "$(cargo-deny --version 2>/dev/null)" = "cargo-deny $CARGO_DENY" ] ||
     run cargo install --locked --quiet --root "$tools" cargo-deny --version $CARGO_DENY
+}
+
+# In a folder that git ignores. It is a package of Debian's; a host in FIPS mode has one of its own.
+install_fips_provider() {
+  export MCP_BRIDGE_FIPS_DIR=${MCP_BRIDGE_FIPS_DIR:-$PWD/target/fips}
+  if command -v apt-get >/dev/null && [ -e /usr/share/keyrings/debian-archive-keyring.gpg ]; then
+    run scripts/fips-provider.sh "$MCP_BRIDGE_FIPS_DIR"
+  elif [ ! -e "$MCP_BRIDGE_FIPS_DIR/openssl.cnf" ]; then
+    echo "no FIPS provider: the tests of FIPS mode are skipped; scripts/fips-provider.sh needs Debian"
+    unset MCP_BRIDGE_FIPS_DIR
+  fi
 }
 
 run() {

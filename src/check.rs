@@ -49,13 +49,17 @@ pub(crate) fn run(config: &Config, json: bool) -> Result<(), Failure> {
         tls,
     };
     findings.print(json).map_err(Failure::running)?;
-    if findings.tls.as_ref().is_some_and(Report::has_expired_certificate) {
+    if findings.has_expired_certificate() {
         return Err(Failure::configuration("tls.cert_file: a certificate has expired; renew it"));
     }
     Ok(())
 }
 
 impl Findings {
+    fn has_expired_certificate(&self) -> bool {
+        self.tls.as_ref().is_some_and(Report::has_expired_certificate)
+    }
+
     fn print(&self, json: bool) -> io::Result<()> {
         let mut out = io::stdout().lock();
         if json {
@@ -70,6 +74,9 @@ impl Findings {
         }
         for warning in &self.warnings {
             writeln!(out, "warning: {warning}")?;
+        }
+        if self.has_expired_certificate() {
+            return Ok(());
         }
         writeln!(out, "the configuration can be used")
     }

@@ -42,6 +42,7 @@ pub(super) async fn run(bridge: Arc<Bridge>, message: Message, id: RequestId, ca
         },
     };
     let timed_out = matches!(failure, Failure::TimedOut(_));
+    log::warn!("request {id} has no answer of the server's: {failure}");
     bridge.answer(&id, &failure.error()).await;
     if timed_out && !bridge.session().is_initialize(&id) {
         exchange.tell_cancelled().await;

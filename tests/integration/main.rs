@@ -23,3 +23,4 @@ mod start;
 #[allow(dead_code, reason = "what the topics share; each uses some of it")]
 mod support;
 mod tls;
+mod tls_process;

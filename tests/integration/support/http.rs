@@ -1,6 +1,7 @@
 //! An HTTP client that hides nothing: one connection per request, every header and byte as a test says.
 
 use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -9,6 +10,7 @@ use hyper::header::HeaderMap;
 use hyper::rt::{Read, Write};
 use hyper::{Method, Request, StatusCode, Uri};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use openssl::error::ErrorStack;
 use openssl::ssl::{SslConnector, SslFiletype, SslMethod};
 use serde_json::Value;
 use tokio::net::TcpStream;
@@ -27,21 +29,25 @@ pub(crate) struct Http {
     identity: Option<(String, String)>,
     headers: Vec<(String, String)>,
     http2: bool,
+    /// Made for the first request: reading the system's roots takes 20 ms.
+    connector: Arc<OnceLock<SslConnector>>,
 }
 
 impl Http {
     pub(crate) fn new(url: &str) -> Self {
         let uri = url.parse().unwrap_or_else(|error| panic!("{url}: {error}"));
-        Self { uri, ca: None, identity: None, headers: Vec::new(), http2: false }
+        Self { uri, ca: None, identity: None, headers: Vec::new(), http2: false, connector: Arc::default() }
     }
 
     pub(crate) fn trust(mut self, ca: &str) -> Self {
         self.ca = Some(ca.to_owned());
+        self.connector = Arc::default();
         self
     }
 
     pub(crate) fn identity(mut self, cert: &str, key: &str) -> Self {
         self.identity = Some((cert.to_owned(), key.to_owned()));
+        self.connector = Arc::default();
         self
     }
 
@@ -54,6 +60,7 @@ impl Http {
 
     pub(crate) fn http2(mut self) -> Self {
         self.http2 = true;
+        self.connector = Arc::default();
         self
     }
 
@@ -147,6 +154,14 @@ impl Http {
         host: &str,
         tcp: TcpStream,
     ) -> Result<SslStream<TcpStream>, Box<dyn std::error::Error + Send + Sync>> {
+        let connector = self.connector.get_or_init(|| self.new_connector().unwrap());
+        let ssl = connector.configure()?.into_ssl(host.trim_matches(['[', ']']))?;
+        let mut stream = SslStream::new(ssl, tcp)?;
+        Pin::new(&mut stream).connect().await?;
+        Ok(stream)
+    }
+
+    fn new_connector(&self) -> Result<SslConnector, ErrorStack> {
         let mut builder = SslConnector::builder(SslMethod::tls_client())?;
         if let Some(ca) = &self.ca {
             builder.set_ca_file(ca)?;
@@ -156,10 +171,7 @@ impl Http {
             builder.set_private_key_file(key, SslFiletype::PEM)?;
         }
         builder.set_alpn_protos(if self.http2 { b"\x02h2" } else { b"\x08http/1.1" })?;
-        let ssl = builder.build().configure()?.into_ssl(host.trim_matches(['[', ']']))?;
-        let mut stream = SslStream::new(ssl, tcp)?;
-        Pin::new(&mut stream).connect().await?;
-        Ok(stream)
+        Ok(builder.build())
     }
 
     fn or_header(self, name: &str, value: &str) -> Self {

@@ -42,6 +42,7 @@ pub(crate) struct Leaf<'a> {
     pub(crate) valid: (i64, i64),
     pub(crate) key: Kind,
     pub(crate) ca: bool,
+    pub(crate) digest: MessageDigest,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -64,6 +65,7 @@ impl Default for Leaf<'_> {
             valid: (-DAY, 365 * DAY),
             key: Kind::P256,
             ca: false,
+            digest: MessageDigest::sha256(),
         }
     }
 }
@@ -136,7 +138,7 @@ pub(crate) fn issue(leaf: &Leaf<'_>, issuer: Option<&Issued>) -> Issued {
     builder.set_pubkey(&key).unwrap();
     extend(&mut builder, leaf, issuer);
     let signer = issuer.map_or(&key, |issuer| &issuer.key);
-    let digest = if signer.id() == Id::ED25519 { MessageDigest::null() } else { MessageDigest::sha256() };
+    let digest = if signer.id() == Id::ED25519 { MessageDigest::null() } else { leaf.digest };
     builder.sign(signer, digest).unwrap();
     Issued { cert: builder.build(), key }
 }

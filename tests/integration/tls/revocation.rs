@@ -11,7 +11,7 @@ use super::{
 };
 
 /// A revocation list of `ca`, by `openssl ca`: `seconds` until its next update.
-fn crl(pki: &Pki, ca: &Issued, revoked: &[&Issued], seconds: i64) -> Vec<u8> {
+pub(crate) fn crl(pki: &Pki, ca: &Issued, revoked: &[&Issued], seconds: i64) -> Vec<u8> {
     let folder = tempfile::tempdir_in(pki.dir.path()).unwrap();
     let file = |name: &str| folder.path().join(name);
     std::fs::write(file("ca.crt"), ca.cert.to_pem().unwrap()).unwrap();

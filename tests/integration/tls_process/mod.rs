@@ -1,0 +1,13 @@
+//! The TLS contract on the program: `serve`, `connect` and `check` as processes, with the clients and servers of others.
+
+#![allow(clippy::print_stdout, reason = "a test that is skipped says so")]
+
+mod certificate_zoo;
+mod check;
+mod errors;
+mod fips;
+mod handshakes;
+mod policies;
+mod reload;
+mod robustness;
+mod support;
