@@ -136,7 +136,16 @@ impl<S> Watched<S> {
     }
 
     fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(deadline) = self.deadline() else { return Poll::Pending };
+        // With a request in flight nothing is due, but hyper may not read again when that ends: the alarm set here
+        // looks then.
+        let Some(deadline) = self.deadline() else {
+            let look = Instant::now() + self.patience.idle;
+            let timer = self.quiet.get_or_insert_with(|| Box::pin(sleep_until(look)));
+            while timer.as_mut().poll(cx).is_ready() {
+                timer.as_mut().reset(look);
+            }
+            return Poll::Pending;
+        };
         let timer = self.quiet.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
         // A timer that fires too early costs less than one that is set anew for each request.
         if timer.deadline() > deadline {

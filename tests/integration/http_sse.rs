@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use crate::support::{
     bridge::{Bridge, Guard, Serve},
+    eventually,
     http::{Http, Response},
     session::initialize,
 };
@@ -76,7 +77,8 @@ async fn closing_the_stream_ends_the_session_and_its_server() {
     let bridge = Bridge::serve(Guard::Tls);
     let sse = Sse::open(&bridge.http()).await;
     drop(sse.stream);
-    bridge.logged("exited with status 0");
+    // Not `logged`, which would keep the client's own tasks from closing the connection.
+    eventually("the end", || bridge.stderr().contains("exited with status 0").then_some(())).await;
     let late = sse.messages.post(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#).await;
     assert_eq!(late.status, 404);
 }

@@ -8,7 +8,7 @@ use crate::support::{
     session::Session,
 };
 
-const LIMITS: &str = "server:\n  stream_after: 0s";
+const LIMITS: &str = "server:\n  shutdown_timeout: 0s\n  stream_after: 0s";
 
 fn serve() -> Bridge {
     Serve::new(Guard::Tls).config(LIMITS).start()
@@ -62,7 +62,8 @@ async fn a_listening_stream_goes_on_where_it_broke() {
     session.call("list_changed", json!({})).await;
     let seen = listener.next_event().await.unwrap().id.unwrap();
     drop(listener);
-    session.call("list_changed", json!({})).await;
+    // After its call, so that nothing but a listening stream can carry the news.
+    session.call("list_changed", json!({"after": true})).await;
     let mut again = resume(&session, &seen).await;
     let missed = again.next_event().await.unwrap();
     assert!(missed.data.contains("list_changed") && missed.id.as_deref() != Some(&*seen), "{missed:?}");

@@ -242,11 +242,15 @@ impl Response {
     }
 
     pub(crate) async fn next_event(&mut self) -> Option<Event> {
-        loop {
-            if let Item::Event(event) = self.next_item().await? {
-                return Some(event);
+        // Comments that keep the stream alive do not keep the test waiting.
+        let next = async {
+            loop {
+                if let Item::Event(event) = self.next_item().await? {
+                    return Some(event);
+                }
             }
-        }
+        };
+        within("an event", next).await
     }
 
     /// The next event or comment on a stream; `None` at its end.
