@@ -3,9 +3,12 @@
 mod check;
 mod run;
 
-use std::{fmt::Display, process::ExitCode};
+use std::{fmt::Display, path::Path, process::ExitCode};
 
-use mcp_bridge::cli::{self, Command};
+use mcp_bridge::{
+    cli::{self, Command},
+    config,
+};
 
 /// Exit codes, as the README promises them.
 mod exit {
@@ -19,8 +22,14 @@ fn main() -> ExitCode {
     let cli = cli::parse();
     let done = match cli.load_config() {
         Err(e) => Err(Failure::configuration(e)),
-        Ok((Command::Check { json }, config)) => check::run(&config, json),
-        Ok((Command::Run, config)) => run::run(config),
+        Ok((command, config)) => {
+            let file = config.file.clone();
+            let done = match command {
+                Command::Check { json } => check::run(&config, json),
+                Command::Run => run::run(config),
+            };
+            done.map_err(|failure| failure.placed(file.as_deref()))
+        }
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -46,6 +55,11 @@ impl Failure {
     /// Something else.
     pub(crate) fn running(error: impl Display) -> Self {
         Self { message: error.to_string(), code: exit::FAILED }
+    }
+
+    /// With the place in the configuration file of the key that it is about, if it is about one.
+    fn placed(self, file: Option<&Path>) -> Self {
+        Self { message: config::placed(file, &self.message), ..self }
     }
 
     #[expect(clippy::print_stderr, reason = "the one place that speaks to whoever started the program")]

@@ -147,3 +147,52 @@ impl Drop for Process {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{os::unix::process::CommandExt, process::Command, time::Instant};
+
+    use nix::sys::signal::kill;
+
+    use super::*;
+
+    /// A leader that ignores SIGTERM, with a child of its own, in a runtime that is about to end.
+    fn leader() -> Process {
+        let mut command = Command::new("sh");
+        command.args(["-c", "trap '' TERM; sleep 1000 & wait"]).process_group(0);
+        Process::new(command.spawn().unwrap()).unwrap()
+    }
+
+    fn group_is_gone(group: Pid) -> bool {
+        let end = Instant::now() + Duration::from_secs(10);
+        // The grandchild is reaped by whoever inherits it.
+        while killpg(group, None).is_ok() && Instant::now() < end {
+            std::thread::yield_now();
+        }
+        killpg(group, None).is_err() && kill(group, None).is_err()
+    }
+
+    #[test]
+    fn a_panic_leaves_nothing_of_the_group() {
+        let (send, group) = std::sync::mpsc::channel();
+        let panicked = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let leader = leader();
+                send.send(leader.group).unwrap();
+                panic!("as a defect would");
+            });
+        });
+        assert!(panicked.join().is_err());
+        assert!(group_is_gone(group.recv().unwrap()));
+    }
+
+    #[tokio::test]
+    async fn who_ignores_sigterm_is_killed_with_its_group() {
+        let leader = leader();
+        let group = leader.group;
+        let exit = leader.stop(Duration::from_millis(50)).await;
+        assert_eq!(exit.to_string(), "was ended by signal 9 (SIGKILL)");
+        assert!(group_is_gone(group));
+    }
+}

@@ -269,7 +269,8 @@ impl Bridge {
             return;
         }
         let left: Vec<_> = self.in_flight().keys().cloned().collect();
-        let text = format!("standard input ended, and no answer came within {patience:?}");
+        let trouble = self.remote.trouble().map(|why| format!("; {why}")).unwrap_or_default();
+        let text = format!("standard input ended, and no answer came within {patience:?}{trouble}");
         let error = ErrorObject::internal("ended", text);
         let told = async {
             for id in left {

@@ -1,6 +1,9 @@
 //! HTTP requests to the remote server.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -40,6 +43,8 @@ pub(super) struct Remote {
     /// What each request carries.
     fixed: HeaderMap,
     token: Token,
+    /// Why there is no connection at present.
+    trouble: Mutex<Option<String>>,
 }
 
 impl Remote {
@@ -59,7 +64,7 @@ impl Remote {
         }
         fixed.entry(header::USER_AGENT).or_insert(USER_AGENT);
         let token = Token::load(config.auth.clone())?;
-        Ok(Self { client, connector, config, fixed, token })
+        Ok(Self { client, connector, config, fixed, token, trouble: Mutex::default() })
     }
 
     /// Sends a message.
@@ -118,6 +123,15 @@ impl Remote {
         self.connect_and_send(method, &headers, &body).await
     }
 
+    fn note_trouble(&self, trouble: Option<String>) {
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
+    }
+
+    /// Why requests wait for a connection, when they do.
+    pub(super) fn trouble(&self) -> Option<String> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Tries again for as long as no connection comes about, and never once bytes may have been sent.
     async fn connect_and_send(
         &self,
@@ -133,7 +147,10 @@ impl Remote {
             *request.uri_mut() = self.config.url.clone();
             *request.headers_mut() = headers.clone();
             let error = match self.client.request(request).await {
-                Ok(response) => return Ok(response),
+                Ok(response) => {
+                    self.note_trouble(None);
+                    return Ok(response);
+                }
                 Err(error) => error,
             };
             let Some(refused) = not_connected(&error) else {
@@ -146,6 +163,7 @@ impl Remote {
             match delays.next().filter(|_| refused.is_passing()) {
                 Some(delay) => {
                     log::warn!("{refused}; trying again in {delay:?}");
+                    self.note_trouble(Some(refused.to_string()));
                     sleep(delay).await;
                 }
                 None => return Err(Failure::NotSent(causes(refused))),

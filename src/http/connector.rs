@@ -31,7 +31,7 @@ use crate::{
 #[derive(Debug, Error)]
 pub enum ConnectError {
     /// Name or address.
-    #[error("can't connect to {target}: {source}")]
+    #[error("can't connect to {target}: {}", causes(&**source))]
     Tcp {
         /// Server or proxy.
         target: String,

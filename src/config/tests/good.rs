@@ -206,3 +206,16 @@ fn anchors_are_followed() {
 fn a_byte_order_mark_and_windows_line_ends_do_no_harm() {
     assert_eq!(serve("\u{feff}mode: server\r\nmcp:\r\n  command: x\r\n").mcp.command, "x");
 }
+
+#[test]
+fn an_error_about_what_a_key_names_gets_the_place_of_the_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("f.yaml");
+    fs::write(&file, "mode: server\nserver:\n  tls:\n    enabled: true\n    client_ca: x\n").unwrap();
+    let name = file.display().to_string();
+    let at = |error| placed(Some(&file), error);
+    assert_eq!(at("tls.enabled: no"), format!("{name}:4: tls.enabled: no"));
+    assert_eq!(at("tls.client_ca_file /x: no"), format!("{name}:5: tls.client_ca_file /x: no"));
+    assert_eq!(at("tls.key_file /x: no"), "tls.key_file /x: no");
+    assert_eq!(at("no key at all: no"), "no key at all: no");
+}
