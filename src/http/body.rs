@@ -19,6 +19,9 @@ use super::watched::InFlight;
 pub trait EventSource: Send {
     /// The next piece; `None` ends the body.
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>>;
+
+    /// Whether a peer that closes its half of the connection has left: there is no answer that it could wait for.
+    fn ends_with_peer(&self) -> bool;
 }
 
 /// The body of an answer.
@@ -45,8 +48,8 @@ impl Body {
     }
 
     pub(super) fn hold(mut self, in_flight: InFlight) -> Self {
-        if matches!(self.content, Content::Stream(_)) {
-            in_flight.streams();
+        if matches!(&self.content, Content::Stream(source) if source.ends_with_peer()) {
+            in_flight.ends_with_peer();
         }
         self.in_flight = Some(in_flight);
         self

@@ -39,8 +39,8 @@ pub(super) struct Activity {
     /// How many requests there have been; each ends the head that was being read.
     begun: AtomicUsize,
     quiet_since: Mutex<Instant>,
-    /// An answer is being streamed, so that a peer who has closed its half has left.
-    streaming: AtomicBool,
+    /// The peer waits for no answer, so that one who has closed its half has left.
+    ends_with_peer: AtomicBool,
     /// Who reads, while the peer's closing is kept from it.
     reader: Mutex<Option<Waker>>,
 }
@@ -55,7 +55,7 @@ impl Activity {
             in_flight: AtomicUsize::new(0),
             begun: AtomicUsize::new(0),
             quiet_since: Mutex::new(Instant::now()),
-            streaming: AtomicBool::new(false),
+            ends_with_peer: AtomicBool::new(false),
             reader: Mutex::new(None),
         })
     }
@@ -68,7 +68,7 @@ impl Activity {
 
     /// Whether the peer's closing its half is kept from the reader: it may only have said all that it has to say.
     fn hides_end(&self, cx: &Context<'_>) -> bool {
-        if self.in_flight.load(Ordering::Acquire) == 0 || self.streaming.load(Ordering::Acquire) {
+        if self.in_flight.load(Ordering::Acquire) == 0 || self.ends_with_peer.load(Ordering::Acquire) {
             return false;
         }
         *self.reader.lock().unwrap_or_else(PoisonError::into_inner) = Some(cx.waker().clone());
@@ -82,9 +82,9 @@ impl Activity {
 }
 
 impl InFlight {
-    /// The answer is a stream from now on.
-    pub(super) fn streams(&self) {
-        self.0.streaming.store(true, Ordering::Release);
+    /// What is sent from now on is a stream that ends when the peer leaves.
+    pub(super) fn ends_with_peer(&self) {
+        self.0.ends_with_peer.store(true, Ordering::Release);
         let reader = self.0.reader.lock().unwrap_or_else(PoisonError::into_inner).take();
         reader.inspect(Waker::wake_by_ref);
     }
@@ -92,7 +92,7 @@ impl InFlight {
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.streaming.store(false, Ordering::Release);
+        self.0.ends_with_peer.store(false, Ordering::Release);
         *self.0.quiet_since.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
         self.0.in_flight.fetch_sub(1, Ordering::AcqRel);
     }

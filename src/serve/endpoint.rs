@@ -20,7 +20,7 @@ use crate::{
     http::{self, Body},
     jsonrpc::{self, ErrorObject, Kind, Message, Payload, RequestId},
     mcp::{self, LegacyRevision},
-    session::EventId,
+    session::{EventId, StreamKind},
 };
 
 /// Answers a request to the endpoint.
@@ -191,10 +191,6 @@ async fn respond(app: &App, live: &Live, mut inbox: Inbox, accepts: Accepts, bat
 
 fn stream(app: &App, live: &Live, first: &[Item], inbox: Inbox) -> Response<Body> {
     let prime = live.begin_events(inbox.id());
-    events(app, prime, first, inbox)
-}
-
-fn events(app: &App, prime: Option<EventId>, first: &[Item], inbox: Inbox) -> Response<Body> {
     reply::events(Events::new(prime, first, inbox, app.config.sse_keepalive_interval))
 }
 
@@ -227,8 +223,11 @@ fn get(app: &Arc<App>, headers: &HeaderMap, principal: &Principal) -> Result<Res
         Unresumable::Gone => Refusal::UnknownSession,
         Unresumable::Forgotten => Refusal::UnknownEvent,
     })?;
+    let listening = last.is_none_or(|last| last.kind == StreamKind::Listener);
     // A stream that is taken up again has ids already, which priming would take back.
-    if last.is_some() { Ok(events(app, None, &[], inbox)) } else { Ok(stream(app, &live, &[], inbox)) }
+    let prime = if last.is_none() { live.begin_events(inbox.id()) } else { None };
+    let events = Events::new(prime, &[], inbox, app.config.sse_keepalive_interval);
+    Ok(reply::events(if listening { events.listening() } else { events }))
 }
 
 /// The event after which a stream is to be taken up again.

@@ -143,6 +143,8 @@ pub(super) struct Events {
     first: VecDeque<Bytes>,
     /// `None`: nothing more comes.
     inbox: Option<Inbox>,
+    /// It is no answer, but what a client listens to.
+    listening: bool,
     interval: Duration,
     keep_alive: Pin<Box<Sleep>>,
 }
@@ -152,18 +154,30 @@ impl Events {
     pub(super) fn new(prime: Option<EventId>, first: &[Item], inbox: Inbox, interval: Duration) -> Self {
         let prime = prime.map(|id| sse::encode_priming(&id.to_string(), RETRY));
         let first = prime.into_iter().chain(first.iter().filter_map(encode)).collect();
-        Self { first, inbox: Some(inbox), interval, keep_alive: Box::pin(sleep(interval)) }
+        let keep_alive = Box::pin(sleep(interval));
+        Self { first, inbox: Some(inbox), listening: false, interval, keep_alive }
+    }
+
+    /// The stream of a client that listens.
+    pub(super) fn listening(self) -> Self {
+        Self { listening: true, ..self }
     }
 
     /// A stream that begins with an event of its own.
     pub(super) fn beginning_with(event: Bytes, inbox: Inbox, interval: Duration) -> Self {
-        Self { first: [event].into(), ..Self::new(None, &[], inbox, interval) }
+        Self { first: [event].into(), ..Self::new(None, &[], inbox, interval) }.listening()
     }
 
     /// A stream that ends at once.
     pub(super) fn ended() -> Self {
         let interval = Duration::ZERO;
-        Self { first: VecDeque::new(), inbox: None, interval, keep_alive: Box::pin(sleep(interval)) }
+        Self {
+            first: VecDeque::new(),
+            inbox: None,
+            listening: false,
+            interval,
+            keep_alive: Box::pin(sleep(interval)),
+        }
     }
 
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
@@ -190,6 +204,10 @@ fn encode(item: &Item) -> Option<Bytes> {
 }
 
 impl EventSource for Events {
+    fn ends_with_peer(&self) -> bool {
+        self.listening
+    }
+
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         let piece = match self.poll_event(cx) {
             Poll::Ready(event) => event,
