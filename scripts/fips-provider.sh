@@ -12,9 +12,13 @@ if [ -e "$dir/openssl.cnf" ]; then
     echo "$dir/openssl.cnf is there already"
     exit 0
 fi
+# The mirror that this machine uses already.
+# shellcheck disable=SC2016
+mirror=${DEBIAN_MIRROR:-$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' | grep '/debian/*$' | head -n 1)}
+[ -n "$mirror" ] || { echo "apt has no mirror of Debian's; name one with DEBIAN_MIRROR" >&2; exit 1; }
 apt=$dir/apt
 mkdir -p "$apt/lists/partial" "$apt/archives/partial"
-echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] ${DEBIAN_MIRROR:?names no mirror} trixie main" >"$apt/sources.list"
+echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror trixie main" >"$apt/sources.list"
 options="-o Dir::Etc::SourceList=$apt/sources.list -o Dir::Etc::SourceParts=/dev/null -o Dir::State::Lists=$apt/lists
     -o Dir::Cache=$apt -o APT::Sandbox::User=root -o Acquire::Languages=none"
 # The options are words of their own.
