@@ -75,6 +75,12 @@ impl Activity {
         true
     }
 
+    /// Whoever the end was kept from looks again: it will not read by itself.
+    fn show_end(&self) {
+        let reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner).take();
+        reader.inspect(Waker::wake_by_ref);
+    }
+
     fn quiet_since(&self) -> Option<Instant> {
         let quiet = self.in_flight.load(Ordering::Acquire) == 0;
         quiet.then(|| *self.quiet_since.lock().unwrap_or_else(PoisonError::into_inner))
@@ -85,8 +91,7 @@ impl InFlight {
     /// What is sent from now on is a stream that ends when the peer leaves.
     pub(super) fn ends_with_peer(&self) {
         self.0.ends_with_peer.store(true, Ordering::Release);
-        let reader = self.0.reader.lock().unwrap_or_else(PoisonError::into_inner).take();
-        reader.inspect(Waker::wake_by_ref);
+        self.0.show_end();
     }
 }
 
@@ -95,6 +100,7 @@ impl Drop for InFlight {
         self.0.ends_with_peer.store(false, Ordering::Release);
         *self.0.quiet_since.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
         self.0.in_flight.fetch_sub(1, Ordering::AcqRel);
+        self.0.show_end();
     }
 }
 

@@ -597,3 +597,14 @@ async fn raw_status(bridge: &Bridge, request: &str) -> u16 {
     raw.send(request).await;
     raw.answer().await.status
 }
+
+#[tokio::test]
+async fn a_connection_whose_client_is_done_closes_after_the_answer() {
+    let bridge = with_limit("idle_timeout: 1h");
+    for _ in 0..50 {
+        let mut raw = Raw::open(&bridge.url).await;
+        raw.send(HEALTH).await;
+        raw.half_close().await;
+        assert!(raw.closed().await.starts_with("HTTP/1.1 200 "));
+    }
+}
