@@ -20,6 +20,7 @@ use super::{
 use crate::{
     jsonrpc::{self, Kind, Message, Payload, RequestId},
     mcp,
+    session::cancellation,
 };
 
 /// How long the server may take to take in that a request is cancelled.
@@ -202,8 +203,7 @@ impl Exchange<'_> {
     }
 
     async fn tell_cancelled(&self) {
-        let params = serde_json::json!({ "requestId": self.id, "reason": "timed out" });
-        let line = jsonrpc::notification(mcp::CANCELLED, &params);
+        let line = cancellation(self.id);
         let (_, headers) = self.bridge.session().headers();
         if let Ok(Err(e)) = timeout(CANCEL_PATIENCE, self.bridge.remote.post(&line, &headers)).await {
             log::debug!("a cancellation was not sent: {e}");

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use crate::{
     jsonrpc::{Kind, Line, Message, RequestId},
     mcp,
+    session::protocol_version,
 };
 
 /// Most subscriptions that are made again in a new session.
@@ -112,19 +113,9 @@ impl Session {
     }
 }
 
-/// The revision in the answer to `initialize`, whatever it is.
+/// The revision in the answer to `initialize`, whatever it is, as it goes into a header.
 pub(super) fn version(answer: &Line) -> Option<HeaderValue> {
-    #[derive(Deserialize)]
-    struct Answer {
-        result: InitializeResult,
-    }
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct InitializeResult {
-        protocol_version: String,
-    }
-    let answer: Answer = serde_json::from_str(answer.as_str()).ok()?;
-    HeaderValue::from_str(&answer.result.protocol_version).ok()
+    HeaderValue::from_str(&protocol_version(answer)?).ok()
 }
 
 fn uri(message: &Message) -> Option<String> {

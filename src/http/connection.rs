@@ -1,6 +1,13 @@
 //! One connection, from its first byte to its last.
 
-use std::{convert::Infallible, fmt, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    fmt,
+    net::SocketAddr,
+    pin::{Pin, pin},
+    sync::Arc,
+    time::Duration,
+};
 
 use hyper::{
     Request, Response,
@@ -163,10 +170,18 @@ impl<D: Door> Shared<D> {
         let mut builder = http1::Builder::new();
         builder.header_read_timeout(None).max_buf_size(self.limits.max_header_size.max(LEAST_BUFFER));
         let connection = builder.serve_connection(io, service_fn(handler));
-        tokio::pin!(connection);
+        self.until_stopped(connection, http1::Connection::graceful_shutdown).await
+    }
+
+    /// Runs a connection; when told to stop, only until the answers in flight are out.
+    async fn until_stopped<C>(&self, connection: C, stop: impl FnOnce(Pin<&mut C>)) -> hyper::Result<()>
+    where
+        C: Future<Output = hyper::Result<()>>,
+    {
+        let mut connection = pin!(connection);
         tokio::select! {
             ended = connection.as_mut() => return ended,
-            () = self.stop.cancelled() => connection.as_mut().graceful_shutdown(),
+            () = self.stop.cancelled() => stop(connection.as_mut()),
         }
         connection.await
     }
@@ -187,12 +202,7 @@ impl<D: Door> Shared<D> {
             .keep_alive_interval(PING_INTERVAL)
             .keep_alive_timeout(PING_PATIENCE);
         let connection = builder.serve_connection(io, service_fn(handler));
-        tokio::pin!(connection);
-        tokio::select! {
-            ended = connection.as_mut() => return ended,
-            () = self.stop.cancelled() => connection.as_mut().graceful_shutdown(),
-        }
-        connection.await
+        self.until_stopped(connection, http2::Connection::graceful_shutdown).await
     }
 }
 

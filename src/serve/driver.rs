@@ -154,7 +154,7 @@ fn expire(live: &Live, times: Times) -> bool {
     state.deliver_now(expired.deliveries);
     let idle = state.idle_at(times.idle).is_some_and(|at| at <= now);
     drop(state);
-    expired.to_server.into_iter().for_each(|line| live.tell_child(line));
+    live.tell_child_all(expired.to_server);
     idle
 }
 

@@ -11,7 +11,7 @@ use super::{
     live::{Live, Refused, Transport, Unresumable},
     media::{self, Accepts},
     pipeline::App,
-    reply::{self, Refusal},
+    reply::{self, NO_BATCHES, Refusal},
     sessions::OpenError,
     stream::{Events, Inbox, Item},
 };
@@ -67,7 +67,7 @@ async fn post(
 /// A batch is part of one revision only, and `initialize` of none.
 fn check_batch(live: &Live, messages: &[Message]) -> Result<(), Refusal> {
     if !live.revision().is_some_and(LegacyRevision::has_batches) {
-        return Err(Refusal::Batch("a batch of messages: only revision 2025-03-26 has them"));
+        return Err(NO_BATCHES);
     }
     if messages.iter().any(|message| message.method() == Some(mcp::INITIALIZE)) {
         return Err(Refusal::Batch("initialize can't be part of a batch"));

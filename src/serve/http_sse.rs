@@ -11,7 +11,7 @@ use super::{
     live::{Live, Refused, Transport},
     media::{self, Accepts},
     pipeline::App,
-    reply::{self, Refusal},
+    reply::{self, NO_BATCHES, Refusal},
     sessions::OpenError,
     stream::Events,
 };
@@ -74,7 +74,7 @@ pub(super) async fn post(
     let body = http::collect(request.into_body(), app.config.max_body_size, app.config.read_timeout);
     match jsonrpc::parse(body.await.map_err(Refusal::Body)?).map_err(Refusal::Invalid)? {
         Payload::Single(message) => take(&live, message).await,
-        Payload::Batch(_) => Err(Refusal::Batch("a batch of messages: only revision 2025-03-26 has them")),
+        Payload::Batch(_) => Err(NO_BATCHES),
     }
 }
 

@@ -361,7 +361,8 @@ impl Live {
         state.outboxes.clear();
     }
 
-    fn tell_child_all(&self, lines: Vec<Line>) {
+    /// Gives the child lines of the bridge's own.
+    pub(super) fn tell_child_all(&self, lines: Vec<Line>) {
         for line in lines {
             self.tell_child(line);
         }

@@ -20,6 +20,10 @@ const RETRY_AFTER: HeaderValue = HeaderValue::from_static("10");
 /// Nothing between may keep, change or gather an answer.
 const NO_CACHE: HeaderValue = HeaderValue::from_static("no-cache, no-transform");
 
+/// A batch where there may be none.
+pub(super) const NO_BATCHES: Refusal =
+    Refusal::Batch("a batch of messages: only revision 2025-03-26 has them");
+
 /// Why a request is refused before it becomes an exchange.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Refusal {

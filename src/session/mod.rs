@@ -20,7 +20,7 @@ pub use self::{
     replay::{EventId, Replay, StreamKind},
 };
 use crate::{
-    jsonrpc::{ErrorObject, Kind, Line, Message, RequestId},
+    jsonrpc::{self, ErrorObject, Kind, Line, Message, RequestId},
     mcp,
 };
 
@@ -303,7 +303,7 @@ impl Session {
         };
         if self.initialize.as_ref() == Some(&id) && self.revision.is_none() {
             self.opened = !is_error;
-            self.revision = negotiated(&line);
+            self.revision = protocol_version(&line).as_deref().and_then(mcp::LegacyRevision::parse);
         }
         Outcome::Deliver(Delivery { stream: exchange.stream, line: Some(line), response: true, last })
     }
@@ -382,13 +382,13 @@ fn failed(exchange: &Exchange, error: &ErrorObject, last: bool) -> Delivery {
     Delivery { stream: exchange.stream, line: Some(line), response: true, last }
 }
 
-fn cancellation(id: &RequestId) -> Line {
-    use crate::jsonrpc::notification;
-    notification(mcp::CANCELLED, &serde_json::json!({ "requestId": id, "reason": "timed out" }))
+/// The word that a request of ours is not waited for any more.
+pub fn cancellation(id: &RequestId) -> Line {
+    jsonrpc::notification(mcp::CANCELLED, &serde_json::json!({ "requestId": id, "reason": "timed out" }))
 }
 
 /// `result.protocolVersion` of the answer to `initialize`.
-pub fn negotiated(line: &Line) -> Option<mcp::LegacyRevision> {
+pub fn protocol_version(answer: &Line) -> Option<String> {
     #[derive(serde::Deserialize)]
     struct Answer {
         result: InitializeResult,
@@ -398,6 +398,6 @@ pub fn negotiated(line: &Line) -> Option<mcp::LegacyRevision> {
     struct InitializeResult {
         protocol_version: String,
     }
-    let answer: Answer = serde_json::from_str(line.as_str()).ok()?;
-    mcp::LegacyRevision::parse(&answer.result.protocol_version)
+    let answer: Answer = serde_json::from_str(answer.as_str()).ok()?;
+    Some(answer.result.protocol_version)
 }

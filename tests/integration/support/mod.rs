@@ -71,3 +71,15 @@ pub(crate) async fn each_way(test: impl AsyncFn(Http)) {
 pub(crate) async fn ended(bridge: Bridge) {
     tokio::task::spawn_blocking(move || drop(bridge)).await.unwrap();
 }
+
+/// The folder that `scripts/fips-provider.sh` filled; without one, says that the test is skipped.
+#[allow(clippy::print_stdout, reason = "whoever runs the tests must see what did not run")]
+pub(crate) fn fips_provider() -> Option<PathBuf> {
+    let directory = std::env::var_os("MCP_BRIDGE_FIPS_DIR").map(PathBuf::from);
+    if directory.is_none() {
+        println!(
+            "skipped: MCP_BRIDGE_FIPS_DIR names no FIPS provider (scripts/fips-provider.sh DIR makes one)"
+        );
+    }
+    directory
+}

@@ -2,15 +2,14 @@
 //!
 //! A provider is needed: `scripts/fips-provider.sh DIR`, then `MCP_BRIDGE_FIPS_DIR=DIR`.
 
-use std::{
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{path::Path, process::Command};
 
 use mcp_bridge::{
     config::{Identity, KeyPassword, Secret, TlsVersion},
     tls::{Acceptor, Connector, fips},
 };
+
+use crate::support::fips_provider;
 
 use super::{
     pki::{Kind, Leaf, Pki},
@@ -33,16 +32,6 @@ fn again(test: &str, configuration: &Path) {
         .unwrap();
     let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
     assert!(output.status.success() && said.contains("1 passed"), "{said}");
-}
-
-fn provider() -> Option<PathBuf> {
-    let directory = std::env::var_os("MCP_BRIDGE_FIPS_DIR").map(PathBuf::from);
-    if directory.is_none() {
-        println!(
-            "skipped: MCP_BRIDGE_FIPS_DIR names no FIPS provider (scripts/fips-provider.sh DIR makes one)"
-        );
-    }
-    directory
 }
 
 fn required(pki: &Pki, key: Kind) -> mcp_bridge::config::ServerTls {
@@ -79,7 +68,7 @@ fn fips_mode_is_proven_whether_the_platform_or_the_bridge_switches_it_on() {
         assert_eq!(fips::status(), Some(proof));
         return;
     }
-    let Some(directory) = provider() else { return };
+    let Some(directory) = fips_provider() else { return };
     for configuration in ["openssl.cnf", "on-request.cnf"] {
         again(
             "fips_mode_is_proven_whether_the_platform_or_the_bridge_switches_it_on",
@@ -125,7 +114,7 @@ fn unapproved_names_are_warnings_and_nothing_else_is_an_error() {
         );
         return;
     }
-    let Some(directory) = provider() else { return };
+    let Some(directory) = fips_provider() else { return };
     again("unapproved_names_are_warnings_and_nothing_else_is_an_error", &directory.join("openssl.cnf"));
 }
 
@@ -135,7 +124,7 @@ fn handshakes_in_fips_mode() {
         tokio::runtime::Runtime::new().unwrap().block_on(handshakes());
         return;
     }
-    let Some(directory) = provider() else { return };
+    let Some(directory) = fips_provider() else { return };
     again("handshakes_in_fips_mode", &directory.join("openssl.cnf"));
 }
 
@@ -207,6 +196,6 @@ fn keys_must_be_encrypted_as_fips_approves() {
         has(&error, &["tls.key_file", "old.key", "not approved in FIPS mode", "openssl pkcs8 -topk8"]);
         return;
     }
-    let Some(directory) = provider() else { return };
+    let Some(directory) = fips_provider() else { return };
     again("keys_must_be_encrypted_as_fips_approves", &directory.join("openssl.cnf"));
 }

@@ -2,29 +2,19 @@
 //!
 //! A provider is needed: `scripts/fips-provider.sh DIR`, then `MCP_BRIDGE_FIPS_DIR=DIR`; `scripts/test.sh` does both.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use serde_json::json;
 
 use super::support::*;
-use crate::support::BRIDGE;
 use crate::support::bridge::{Serve, TOKEN, TOKEN_VARIABLE};
 use crate::support::process::Process;
 use crate::support::session::Session;
+use crate::support::{BRIDGE, fips_provider};
 
 const CONF: &str = "OPENSSL_CONF";
 const VERIFY: [&str; 2] = ["client_auth: verify", "client_ca_file: $ca.pem"];
-
-fn provider() -> Option<PathBuf> {
-    let directory = std::env::var_os("MCP_BRIDGE_FIPS_DIR").map(PathBuf::from);
-    if directory.is_none() {
-        println!(
-            "skipped: MCP_BRIDGE_FIPS_DIR names no FIPS provider (scripts/fips-provider.sh DIR makes one)"
-        );
-    }
-    directory
-}
 
 fn under(server: Serve, conf: &Path) -> Serve {
     server.env(CONF, conf.to_str().unwrap()).arg("--fips")
@@ -41,7 +31,7 @@ fn check_under(conf: &Path, site: &Site, lines: &[&str]) -> Said {
 
 #[test]
 fn serve_starts_in_fips_mode_and_serves_what_is_approved() {
-    let Some(directory) = provider() else { return };
+    let Some(directory) = fips_provider() else { return };
     for conf in ["openssl.cnf", "on-request.cnf"] {
         let site = rsa_site();
         let bridge = under(site.server(&[]), &directory.join(conf)).start();
@@ -66,7 +56,7 @@ fn serve_starts_in_fips_mode_and_serves_what_is_approved() {
 
 #[test]
 fn peers_with_nothing_that_is_approved_are_refused() {
-    let Some(directory) = provider() else { return };
+    let Some(directory) = fips_provider() else { return };
     let site = rsa_site();
     let bridge = under(site.server(&[]), &directory.join("openssl.cnf")).start();
     for (args, phrase) in [
@@ -95,7 +85,7 @@ fn without_a_whole_provider_nothing_starts_and_the_message_helps() {
     let lying = "openssl_conf = a\n[a]\nalg_section = b\n[b]\ndefault_properties = fips=yes\n";
     let lying = site.pki.write("lying.cnf", lying.as_bytes());
     let mut confs = vec![none, lying];
-    if let Some(directory) = provider() {
+    if let Some(directory) = fips_provider() {
         // The module without the outcome of its self test.
         let module = directory.join("fips.so");
         let half = format!(
@@ -135,7 +125,7 @@ fn connect_command(site: &Site, url: &str, conf: &Path, lines: &[&str]) -> Comma
 
 #[test]
 fn check_names_the_provider_and_warns_of_each_unapproved_name() {
-    let Some(directory) = provider() else { return };
+    let Some(directory) = fips_provider() else { return };
     let (site, conf) = (rsa_site(), directory.join("openssl.cnf"));
     let lines = [
         "cipher_suites: [TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256, TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256]",
@@ -170,7 +160,7 @@ fn check_names_the_provider_and_warns_of_each_unapproved_name() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sessions_tokens_and_reloads_work_in_fips_mode() {
-    let Some(directory) = provider() else { return };
+    let Some(directory) = fips_provider() else { return };
     let site = Site::new();
     let auth = format!("auth:\n  type: bearer\n  bearer:\n    tokens: [\"${{{TOKEN_VARIABLE}}}\"]");
     let server = site.server(&["reload_interval: 1h"]).config(&auth);
@@ -192,7 +182,7 @@ async fn sessions_tokens_and_reloads_work_in_fips_mode() {
 
 #[test]
 fn client_certificates_and_connect_work_in_fips_mode() {
-    let Some(directory) = provider() else { return };
+    let Some(directory) = fips_provider() else { return };
     let (site, conf) = (Site::new(), directory.join("openssl.cnf"));
     let bridge = under(site.server(&VERIFY), &conf).start();
     let connect = |lines: &[&str]| {
@@ -214,7 +204,7 @@ fn client_certificates_and_connect_work_in_fips_mode() {
 
 #[test]
 fn connect_in_fips_mode_refuses_a_server_without_anything_approved() {
-    let Some(directory) = provider() else { return };
+    let Some(directory) = fips_provider() else { return };
     let (site, conf) = (rsa_site(), directory.join("openssl.cnf"));
     for lines in [
         &["curve_preferences: [X25519]", "min_version: \"1.3\""][..],
