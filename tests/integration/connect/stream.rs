@@ -23,17 +23,15 @@ fn a_question_on_the_servers_own_stream_is_answered_by_post() {
 
 #[test]
 fn a_call_is_sent_when_the_servers_own_stream_is_open_for_its_questions() {
-    let mut pair = Pair::listening(Remote::plain(), |connect| connect);
-    pair.remote.get().respond("405 Method Not Allowed", &[], b"");
-    for id in 0..20 {
-        pair.client.notify("notifications/initialized", &json!({}));
-        pair.client.ask(id, "tools/call", &json!({}));
-        pair.remote.asked("notifications/initialized").accepted();
+    // Often enough that a call which does not wait comes first at least once.
+    for _ in 0..10 {
+        let mut pair = Pair::listening(Remote::plain(), |connect| connect);
+        pair.client.ask(1, "tools/call", &json!({}));
         let get = pair.remote.get();
         assert_eq!(pair.remote.unasked(), [""; 0]);
         get.respond("405 Method Not Allowed", &[], b"");
         pair.remote.asked("tools/call").result(&json!({}));
-        assert_eq!(pair.client.next_message()["id"], id);
+        assert_eq!(pair.client.next_message()["id"], 1);
     }
 }
 
