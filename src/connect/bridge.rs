@@ -10,7 +10,7 @@ use bytes::Bytes;
 use hyper::StatusCode;
 use tokio::{
     io::AsyncRead,
-    sync::{Notify, mpsc, watch},
+    sync::{Notify, mpsc, oneshot, watch},
     time::timeout,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -31,6 +31,8 @@ use crate::{
 const MAX_IN_FLIGHT: usize = 1024;
 /// How long the server may take to take in a message that wants no answer.
 const NOTIFY_PATIENCE: Duration = Duration::from_secs(30);
+/// How long the client's next message waits for the server to open its own stream.
+const LISTEN_PATIENCE: Duration = Duration::from_secs(1);
 
 /// One stdio client and its session with the remote server.
 #[derive(Debug)]
@@ -130,7 +132,8 @@ impl Bridge {
                 self.notify(&message.line, method).await;
                 if &**method == mcp::INITIALIZED {
                     self.use_session();
-                    self.listen();
+                    // What follows may have the server ask something, which it can do only on a stream that is open.
+                    let _ = timeout(LISTEN_PATIENCE, self.listen()).await;
                 }
             }
             Kind::Response { .. } => self.notify(&message.line, "an answer").await,
@@ -179,15 +182,18 @@ impl Bridge {
         self.epoch.send_replace(epoch);
     }
 
-    /// Listens to the session in use, and no longer to the one before.
-    fn listen(self: &Arc<Self>) {
+    /// Listens to the session in use, and no longer to the one before. What is returned resolves when the server has
+    /// answered the first attempt, or will not.
+    fn listen(self: &Arc<Self>) -> oneshot::Receiver<()> {
         let (bridge, ended) = (Arc::clone(self), self.stop_listening());
+        let (answered, first) = oneshot::channel();
         tokio::spawn(async move {
             tokio::select! {
-                () = listen::run(&bridge) => {}
+                () = listen::run(&bridge, answered) => {}
                 () = ended.cancelled() => {}
             }
         });
+        first
     }
 
     fn stop_listening(&self) -> CancellationToken {

@@ -119,10 +119,11 @@ impl Exchange<'_> {
         match answer {
             Answer::Accepted => Err(Failure::Unusable("it was taken in without an answer (202)".to_owned())),
             Answer::Json(body) => {
+                let mut answered = false;
                 for message in self.times.limit(answer::json(body)).await? {
-                    self.deliver(message).await;
+                    answered |= self.deliver(message).await;
                 }
-                if self.bridge.is_waiting(self.id) {
+                if !answered && self.bridge.is_waiting(self.id) {
                     return Err(Failure::Unusable("it answers another request".to_owned()));
                 }
                 Ok(())
@@ -134,10 +135,11 @@ impl Exchange<'_> {
 
     async fn stream(&self, mut events: Events) -> Result<(), Failure> {
         let mut resume = Resume::default();
-        while self.bridge.is_waiting(self.id) {
+        let mut answered = false;
+        while !answered && self.bridge.is_waiting(self.id) {
             let ended = match self.times.limit(events.next()).await {
                 Ok(Some(message)) => {
-                    self.deliver(message).await;
+                    answered = self.deliver(message).await;
                     continue;
                 }
                 Ok(None) => Failure::NoAnswer,
@@ -180,16 +182,20 @@ impl Exchange<'_> {
         }
     }
 
-    async fn deliver(&self, message: Message) {
-        let answers_this =
-            matches!(&message.kind, Kind::Response { id: Some(id), is_error: false } if id == self.id);
-        if answers_this {
+    /// Says whether that was the answer; its id may wait again by now, for a request that came after it.
+    async fn deliver(&self, message: Message) -> bool {
+        let is_error = match &message.kind {
+            Kind::Response { id: Some(id), is_error } if id == self.id => Some(*is_error),
+            _ => None,
+        };
+        if is_error == Some(false) {
             let mut session = self.bridge.session();
             if session.is_initialize(self.id) {
                 session.answered(&message.line);
             }
         }
         self.bridge.deliver(message).await;
+        is_error.is_some()
     }
 
     /// An error of the server's with an error status goes to the client under the request's id.

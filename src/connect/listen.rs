@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use hyper::StatusCode;
-use tokio::time::sleep;
+use tokio::{sync::oneshot, time::sleep};
 
 use super::{
     answer::{Answer, Events},
@@ -28,15 +28,17 @@ enum Outcome {
     Reopened,
 }
 
-/// Listens to the client's session, and to those that replace it when it is lost, until dropped.
-pub(super) async fn run(bridge: &Arc<Bridge>) {
+/// Listens to the client's session, and to those that replace it when it is lost, until dropped. Tells when the server
+/// has `answered` the first attempt.
+pub(super) async fn run(bridge: &Arc<Bridge>, answered: oneshot::Sender<()>) {
+    let mut answered = Some(answered);
     let mut epochs = bridge.epoch.subscribe();
     let mut delays = Delays::new(bridge.remote.config.retry);
     let mut resume = None;
     loop {
         epochs.mark_unchanged();
         let attempt = tokio::select! {
-            attempt = listen(bridge, resume.as_deref()) => attempt,
+            attempt = listen(bridge, resume.as_deref(), &mut answered) => attempt,
             _ = epochs.changed() => Ok(Outcome::Reopened),
         };
         let wait = match attempt {
@@ -86,9 +88,15 @@ fn failed(delays: &mut Delays, why: &str) -> Option<Duration> {
     delay
 }
 
-async fn listen(bridge: &Arc<Bridge>, resume: Option<&str>) -> Result<Outcome, Failure> {
+async fn listen(
+    bridge: &Arc<Bridge>,
+    resume: Option<&str>,
+    answered: &mut Option<oneshot::Sender<()>>,
+) -> Result<Outcome, Failure> {
     let (epoch, headers) = bridge.session().headers();
-    let answer = Answer::of(bridge.remote.get(&headers, resume).await?)?;
+    let response = bridge.remote.get(&headers, resume).await;
+    drop(answered.take());
+    let answer = Answer::of(response?)?;
     if is_lost(&answer, headers.id.is_some()) {
         bridge.reopen(epoch, None).await?;
         return Ok(Outcome::Reopened);

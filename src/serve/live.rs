@@ -136,6 +136,11 @@ impl Live {
         self.state().session.revision()
     }
 
+    /// Whether a request may name that revision.
+    pub(super) fn admits_version(&self, named: &str) -> bool {
+        self.state().session.admits_version(named)
+    }
+
     fn new_stream(&self) -> (StreamId, Outbox, Inbox) {
         let id = StreamId(self.streams.fetch_add(1, Ordering::Relaxed));
         let (outbox, inbox) = self.ends_of(id);
@@ -248,7 +253,7 @@ impl Live {
     pub(super) fn begin_events(&self, stream: StreamId) -> Option<EventId> {
         let mut state = self.state();
         let id = state.replay.begin(stream);
-        id.filter(|_| state.session.revision() >= Some(LegacyRevision::V2025_11_25))
+        id.filter(|_| state.session.revision().is_some_and(LegacyRevision::has_priming))
     }
 
     /// The answer on a stream was sent as JSON: nobody can ask for its events.

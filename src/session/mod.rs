@@ -28,6 +28,8 @@ use crate::{
 const MAX_ASKED: usize = 1024;
 /// Most listening streams; the oldest is closed for a new one.
 const MAX_LISTENERS: usize = 4;
+/// Longest name of a revision that is remembered, in bytes.
+const MAX_REVISION: usize = 64;
 /// How long a server-to-client request waits for a stream that can carry it.
 const HELD_FOR: Duration = Duration::from_secs(30);
 
@@ -99,7 +101,8 @@ pub struct Session {
     listeners: Vec<StreamId>,
     held: Held,
     initialize: Option<RequestId>,
-    revision: Option<mcp::LegacyRevision>,
+    /// What the server has answered `initialize` with.
+    agreed: Option<String>,
     /// The server has answered `initialize`, and not with an error.
     opened: bool,
 }
@@ -122,14 +125,23 @@ impl Session {
             listeners: Vec::new(),
             held: Held::default(),
             initialize: None,
-            revision: None,
+            agreed: None,
             opened: false,
         }
     }
 
-    /// The revision that client and server agreed on, once the server has answered `initialize`.
+    /// The revision that client and server agreed on, once the server has answered `initialize`; `None` also for one
+    /// that the bridge does not know, which passes all the same.
     pub fn revision(&self) -> Option<mcp::LegacyRevision> {
-        self.revision
+        self.agreed.as_deref().and_then(mcp::LegacyRevision::parse)
+    }
+
+    /// Whether a request of this session may name that revision: any that is known, and what was agreed on. In a
+    /// session of a revision that does not have the header, it may say anything.
+    pub fn admits_version(&self, named: &str) -> bool {
+        mcp::LegacyRevision::parse(named).is_some()
+            || self.agreed.as_deref() == Some(named)
+            || self.revision().is_some_and(|revision| !revision.has_version_header())
     }
 
     /// Whether `initialize` has succeeded, or may yet; otherwise there is no session.
@@ -301,9 +313,9 @@ impl Session {
                 "it answers no request in flight (cancelled, timed out, answered before or never asked)",
             );
         };
-        if self.initialize.as_ref() == Some(&id) && self.revision.is_none() {
+        if self.initialize.as_ref() == Some(&id) && self.agreed.is_none() {
             self.opened = !is_error;
-            self.revision = protocol_version(&line).as_deref().and_then(mcp::LegacyRevision::parse);
+            self.agreed = protocol_version(&line).filter(|name| name.len() <= MAX_REVISION);
         }
         Outcome::Deliver(Delivery { stream: exchange.stream, line: Some(line), response: true, last })
     }

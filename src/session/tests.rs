@@ -318,6 +318,29 @@ fn the_revision_is_the_servers_word() {
 }
 
 #[test]
+fn a_request_may_name_the_revision_that_was_agreed_on_and_those_that_are_known() {
+    let long = "x".repeat(MAX_REVISION + 1);
+    let table = [
+        ("2024-11-05", "whatever", true),
+        ("2025-03-26", "whatever", true),
+        ("2025-06-18", "whatever", false),
+        ("2025-06-18", "2025-11-25", true),
+        ("2025-11-25", "2025-11-26", false),
+        ("2025-11-26", "2025-11-26", true),
+        ("2025-11-26", "2025-11-25", true),
+        ("2025-11-26", "2025-11-27", false),
+        (&long, &long, false),
+    ];
+    for (agreed, named, admitted) in table {
+        let mut case = Case::new();
+        assert!(!case.session.admits_version("2025-11-26"), "before there is an answer");
+        case.intake(r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{}}"#, true).unwrap();
+        case.server(&format!(r#"{{"jsonrpc":"2.0","id":0,"result":{{"protocolVersion":"{agreed}"}}}}"#));
+        assert_eq!(case.session.admits_version(named), admitted, "{named} in a session of {agreed}");
+    }
+}
+
+#[test]
 fn an_initialize_that_is_refused_makes_no_session() {
     let mut case = Case::new();
     case.intake(r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{}}"#, true).unwrap();

@@ -9,6 +9,7 @@
 
 mod bad_input;
 mod children;
+mod conformance;
 mod connect;
 mod corpus;
 mod fixture;
@@ -17,6 +18,7 @@ mod host_and_origin;
 mod http_sse;
 mod peers;
 mod resume;
+mod revisions;
 mod routing;
 mod sessions;
 mod start;

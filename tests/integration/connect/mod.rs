@@ -6,6 +6,7 @@ mod failures;
 mod lines;
 mod main_way;
 mod proxy;
+mod revisions;
 mod session;
 mod stream;
 mod unreachable;
