@@ -218,7 +218,8 @@ impl Bridge {
         if let Kind::Response { id, is_error } = &message.kind {
             let waited_for = id.as_ref().and_then(|id| self.in_flight.answered(id));
             let Some(change) = waited_for else {
-                return log::warn!("an answer of the server's is dropped: nobody waits for it");
+                // As is usual where the client has cancelled the request meanwhile.
+                return log::info!("an answer of the server's is dropped: nobody waits for it");
             };
             if let Some(change) = change.filter(|_| !is_error) {
                 self.session().granted(change, &message.line);
