@@ -221,7 +221,7 @@ impl Bridge {
                 // As is usual where the client has cancelled the request meanwhile.
                 return log::info!("an answer of the server's is dropped: nobody waits for it");
             };
-            if let Some(change) = change.filter(|_| !is_error) {
+            if !is_error {
                 self.session().granted(change, &message.line);
             }
         }
