@@ -5,7 +5,9 @@ use std::{io, process, time::Duration};
 use log::{debug, error, info, warn};
 use mcp_bridge::{
     config::{self, Config, Role},
-    connect, logging, serve,
+    connect,
+    framing::hang_up::hang_up,
+    logging, serve,
     tls::{self, Reload, fips},
 };
 use tokio::{
@@ -76,7 +78,13 @@ async fn run_connect(config: config::Connect) -> Result<(), Failure> {
         tell(&tls.warnings(), &tls.report());
     }
     let signals = Signals::handle(client.tls.clone(), Some(interval)).map_err(Failure::running)?;
-    client.run(tokio::io::stdin(), tokio::io::stdout(), signals.stop.cancelled()).await;
+    let stop = async {
+        tokio::select! {
+            () = signals.stop.cancelled() => {}
+            () = hang_up(io::stdout()) => debug!("nobody reads standard output any more"),
+        }
+    };
+    client.run(tokio::io::stdin(), tokio::io::stdout(), stop).await;
     Ok(())
 }
 

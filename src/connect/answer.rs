@@ -4,22 +4,29 @@ use std::{collections::VecDeque, time::Duration};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Collected, Limited};
-use hyper::{HeaderMap, Response, StatusCode, body::Incoming, header::CONTENT_TYPE};
+use hyper::{
+    HeaderMap, Response, StatusCode,
+    body::{Body, Incoming},
+    header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderValue},
+};
 
 use super::{
     MAX_MESSAGE,
     failure::{self, Failure},
+    transport::http_sse::HttpSse,
 };
 use crate::{
     framing::sse::{Decoder, Event},
     http::causes,
-    jsonrpc::{Kind, Message, Payload, parse},
+    jsonrpc::{Kind, Message, Payload, RequestId, parse},
 };
 
 /// Longest body of an error that is looked at, in bytes.
 const MAX_ERROR: usize = 64 * 1024;
+/// Longest id of an event to resume after, in bytes: it goes into a header.
+const MAX_EVENT_ID: usize = 4096;
 
-/// What a response holds.
+/// What has come of a message that was sent.
 #[derive(Debug)]
 pub(super) enum Answer {
     /// Nothing: the message was taken in.
@@ -28,6 +35,8 @@ pub(super) enum Answer {
     Json(Incoming),
     /// A stream of messages.
     Events(Events),
+    /// It was taken in, and what the server has to say to it comes by the stream of the session.
+    OnStream(HttpSse),
     /// A status that is no answer.
     Refused(Refused),
 }
@@ -38,6 +47,8 @@ pub(super) struct Refused {
     pub(super) status: StatusCode,
     headers: HeaderMap,
     body: Incoming,
+    /// What else was tried, and failed.
+    besides: Option<String>,
 }
 
 impl Answer {
@@ -46,6 +57,10 @@ impl Answer {
         let media_type = media_type(&parts.headers);
         match (parts.status, media_type.as_str()) {
             (StatusCode::ACCEPTED | StatusCode::NO_CONTENT, _) => Ok(Self::Accepted),
+            (status, _) if status.is_success() && coding(&parts.headers).is_some() => {
+                let coding = failure::quote(&coding(&parts.headers).unwrap_or_default());
+                Err(Failure::Unusable(format!("it is compressed ({coding}), which was not asked for")))
+            }
             (status, "application/json") if status.is_success() => Ok(Self::Json(body)),
             (status, "text/event-stream") if status.is_success() => Ok(Self::Events(Events::new(body))),
             (status, other) if status.is_success() => {
@@ -54,9 +69,24 @@ impl Answer {
                     "{other} instead of JSON or an event stream; look at client.url"
                 )))
             }
-            (status, _) => Ok(Self::Refused(Refused { status, headers: parts.headers, body })),
+            (status, _) => Ok(Self::Refused(Refused { status, headers: parts.headers, body, besides: None })),
         }
     }
+
+    /// Whether a message that wants no answer was taken in.
+    pub(super) async fn taken_in(self) -> Result<(), Failure> {
+        match self {
+            Self::Refused(refused) => Err(refused.failure().await),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The coding that a body is in, unless it is sent as it is. None was asked for.
+fn coding(headers: &HeaderMap) -> Option<String> {
+    let value = headers.get(CONTENT_ENCODING)?;
+    let coding = value.to_str().unwrap_or("unknown").trim().to_ascii_lowercase();
+    (!matches!(coding.as_str(), "" | "identity")).then_some(coding)
 }
 
 fn media_type(headers: &HeaderMap) -> String {
@@ -66,12 +96,37 @@ fn media_type(headers: &HeaderMap) -> String {
 
 /// Reads a JSON body: one message or a batch.
 pub(super) async fn json(body: Incoming) -> Result<Vec<Message>, Failure> {
+    if body.size_hint().lower() > MAX_MESSAGE as u64 {
+        return Err(Failure::Unusable(format!("more than {MAX_MESSAGE} bytes")));
+    }
     let text = Limited::new(body, MAX_MESSAGE).collect().await;
     let text = text.map_err(|e| match e.downcast_ref::<hyper::Error>() {
         Some(e) => Failure::Broken(causes(e)),
         None => Failure::Unusable(format!("more than {MAX_MESSAGE} bytes")),
     })?;
     messages(text.to_bytes()).map_err(Failure::Unusable)
+}
+
+/// Reads a body that says nothing, so that its connection can be used again.
+pub(super) async fn pass_over(body: Incoming) {
+    let _ = Limited::new(body, MAX_ERROR).collect().await;
+}
+
+/// The answer to the request `id`; what comes with it is passed over.
+pub(super) async fn to(id: &RequestId, answer: Answer) -> Result<Message, Failure> {
+    let is_it = |m: &Message| matches!(&m.kind, Kind::Response { id: Some(other), .. } if other == id);
+    match answer {
+        Answer::Json(body) => json(body).await?.into_iter().find(is_it).ok_or(Failure::NoAnswer),
+        Answer::Events(mut events) => loop {
+            match events.next().await? {
+                Some(message) if is_it(&message) => return Ok(message),
+                Some(_) => {}
+                None => return Err(Failure::NoAnswer),
+            }
+        },
+        Answer::Accepted | Answer::OnStream(_) => Err(Failure::NoAnswer),
+        Answer::Refused(refused) => Err(refused.failure().await),
+    }
 }
 
 fn messages(text: Bytes) -> Result<Vec<Message>, String> {
@@ -82,6 +137,32 @@ fn messages(text: Bytes) -> Result<Vec<Message>, String> {
 }
 
 impl Refused {
+    /// Whether a server that speaks HTTP+SSE only may say so to `initialize`.
+    ///
+    /// Source: the MCP specification, revision 2025-11-25, `basic/transports`, "Backwards Compatibility".
+    pub(super) fn may_be_http_sse(&self) -> bool {
+        matches!(
+            self.status,
+            StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED
+        )
+    }
+
+    /// Adds what else was tried.
+    pub(super) fn besides(mut self, failure: &str) -> Self {
+        self.besides = Some(failure.to_owned());
+        self
+    }
+
+    /// The refusal of a message that has no request to answer.
+    pub(super) async fn failure(self) -> Failure {
+        match self.explain().await {
+            Ok(error) => {
+                Failure::Status(format!("the server answered {}", failure::quote(error.line.as_str())))
+            }
+            Err(failure) => failure,
+        }
+    }
+
     /// The JSON-RPC error in the body, if that is what it holds; else the status in words.
     pub(super) async fn explain(self) -> Result<Message, Failure> {
         let text =
@@ -91,9 +172,13 @@ impl Refused {
         {
             return Ok(message);
         }
-        let is_text = media_type(&self.headers) == "text/plain";
+        let is_text = media_type(&self.headers) == "text/plain" && coding(&self.headers).is_none();
         let text = String::from_utf8_lossy(&text);
-        Err(failure::status(self.status, &self.headers, is_text.then_some(&*text)))
+        let words = failure::status(self.status, &self.headers, is_text.then_some(&*text));
+        Err(Failure::Status(match self.besides {
+            Some(besides) => format!("{words}; {besides}"),
+            None => words,
+        }))
     }
 }
 
@@ -103,12 +188,19 @@ pub(super) struct Events {
     body: Incoming,
     decoder: Decoder,
     decoded: Vec<Event>,
+    arrived: VecDeque<Event>,
     ready: VecDeque<Message>,
 }
 
 impl Events {
     fn new(body: Incoming) -> Self {
-        Self { body, decoder: Decoder::new(MAX_MESSAGE), decoded: Vec::new(), ready: VecDeque::new() }
+        Self {
+            body,
+            decoder: Decoder::new(MAX_MESSAGE),
+            decoded: Vec::new(),
+            arrived: VecDeque::new(),
+            ready: VecDeque::new(),
+        }
     }
 
     /// The next message; `None` at the end of the stream. Cancel safe.
@@ -117,17 +209,32 @@ impl Events {
             if let Some(message) = self.ready.pop_front() {
                 return Ok(Some(message));
             }
-            let Some(frame) = self.body.frame().await else { return Ok(None) };
-            let frame = frame.map_err(|e| Failure::Broken(causes(&e)))?;
-            let Ok(data) = frame.into_data() else { continue };
-            self.decoder.feed(&data, &mut self.decoded).map_err(|e| Failure::Unusable(e.to_string()))?;
-            self.decoded.drain(..).for_each(|event| take(event, &mut self.ready));
+            match self.event().await? {
+                Some(event) => take(event, &mut self.ready),
+                None => return Ok(None),
+            }
         }
     }
 
-    /// The id of the newest event, to resume with.
-    pub(super) fn last_event_id(&self) -> Option<&str> {
-        self.decoder.last_event_id()
+    /// The next event, whatever its name; `None` at the end of the stream. Cancel safe.
+    pub(super) async fn event(&mut self) -> Result<Option<Event>, Failure> {
+        loop {
+            if let Some(event) = self.arrived.pop_front() {
+                return Ok(Some(event));
+            }
+            let Some(frame) = self.body.frame().await else { return Ok(None) };
+            let frame = frame.map_err(|e| Failure::Broken(causes(&e)))?;
+            let Ok(data) = frame.into_data() else { continue };
+            let fed = self.decoder.feed(&data, &mut self.decoded);
+            self.arrived.extend(self.decoded.drain(..));
+            fed.map_err(|e| Failure::Unusable(e.to_string()))?;
+        }
+    }
+
+    /// The id of the newest event, to resume after; `None` also for one that no header can carry.
+    pub(super) fn last_event_id(&self) -> Option<HeaderValue> {
+        let id = self.decoder.last_event_id().filter(|id| id.len() <= MAX_EVENT_ID)?;
+        HeaderValue::from_bytes(id.as_bytes()).ok()
     }
 
     /// The reconnection time that the server asked for.

@@ -1,13 +1,11 @@
 //! The lines of the client, in order, and what becomes of them.
 
 use std::{
-    collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use bytes::Bytes;
-use hyper::StatusCode;
 use tokio::{
     io::AsyncRead,
     sync::{Notify, mpsc, oneshot, watch},
@@ -16,7 +14,14 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    LEAVE, MAX_MESSAGE, answer::Answer, exchange, failure::Failure, listen, remote::Remote, session::Session,
+    LEAVE, MAX_MESSAGE,
+    answer::Answer,
+    exchange,
+    failure::Failure,
+    in_flight::{InFlight, Waiting},
+    listen,
+    remote::Remote,
+    session::Session,
 };
 use crate::{
     framing::{
@@ -27,8 +32,6 @@ use crate::{
     mcp,
 };
 
-/// Most requests in flight.
-const MAX_IN_FLIGHT: usize = 1024;
 /// How long the server may take to take in a message that wants no answer.
 const NOTIFY_PATIENCE: Duration = Duration::from_secs(30);
 /// How long the client's next message waits for the server to open its own stream.
@@ -40,8 +43,7 @@ pub(super) struct Bridge {
     pub(super) remote: Remote,
     stdout: Writer,
     session: Mutex<Session>,
-    /// Requests that wait for an answer; their tokens end the wait.
-    in_flight: Mutex<HashMap<RequestId, CancellationToken>>,
+    in_flight: InFlight,
     /// Held while a lost session is opened again.
     pub(super) reopening: tokio::sync::Mutex<()>,
     /// The number of the session in use, for the one who listens.
@@ -56,10 +58,10 @@ pub(super) struct Bridge {
 impl Bridge {
     pub(super) fn new(remote: Remote, stdout: Writer) -> Arc<Self> {
         Arc::new(Self {
+            session: Mutex::new(Session::new(remote.config.transport)),
             remote,
             stdout,
-            session: Mutex::default(),
-            in_flight: Mutex::default(),
+            in_flight: InFlight::default(),
             reopening: tokio::sync::Mutex::default(),
             epoch: watch::Sender::new(0),
             reached: Notify::new(),
@@ -70,10 +72,6 @@ impl Bridge {
 
     pub(super) fn session(&self) -> MutexGuard<'_, Session> {
         self.session.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn in_flight(&self) -> MutexGuard<'_, HashMap<RequestId, CancellationToken>> {
-        self.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) async fn stdout_closed(&self) {
@@ -113,9 +111,12 @@ impl Bridge {
         match &message.kind {
             Kind::Request { id, .. } => {
                 let id = id.clone();
-                if let Some(cancelled) = self.begin(&id).await {
-                    let begins = self.note(&message);
-                    let exchange = exchange::run(Arc::clone(self), message, id, cancelled);
+                let begins = message.method() == Some(mcp::INITIALIZE);
+                if let Some(waiting) = self.begin(&id, &message).await {
+                    if begins {
+                        self.begin_session(&message);
+                    }
+                    let exchange = exchange::run(Arc::clone(self), message, id, waiting);
                     let exchange = self.exchanges.spawn(exchange);
                     if begins {
                         // What follows belongs to the session that this opens.
@@ -128,9 +129,12 @@ impl Bridge {
                 if let (mcp::CANCELLED, Some(id)) = (&**method, about) {
                     self.cancel(id);
                 }
-                self.note(&message);
+                let confirms = &**method == mcp::INITIALIZED;
+                if confirms {
+                    self.session().confirmed(&message.line);
+                }
                 self.notify(&message.line, method).await;
-                if &**method == mcp::INITIALIZED {
+                if confirms {
                     self.use_session();
                     // What follows may have the server ask something, which it can do only on a stream that is open.
                     let _ = timeout(LISTEN_PATIENCE, self.listen()).await;
@@ -140,44 +144,35 @@ impl Bridge {
         }
     }
 
-    /// Notes what the client sends; true when a new session begins with it, which ends the one before.
-    fn note(self: &Arc<Self>, message: &Message) -> bool {
-        let before = self.session().note(message);
-        if let Some(headers) = before.clone().filter(|headers| headers.id.is_some()) {
+    /// A new session begins, which ends the one before.
+    fn begin_session(self: &Arc<Self>, initialize: &Message) {
+        let before = self.session().begin(initialize);
+        self.stop_listening();
+        if let Some(channel) = before {
             let bridge = Arc::clone(self);
-            bridge.stop_listening();
-            tokio::spawn(async move { timeout(LEAVE, bridge.remote.delete(&headers)).await.map(drop) });
+            tokio::spawn(async move { timeout(LEAVE, channel.leave(&bridge.remote)).await });
         }
-        before.is_some()
     }
 
-    /// Notes a request in flight, unless there may be no more or it is there already.
-    async fn begin(&self, id: &RequestId) -> Option<CancellationToken> {
-        let refused = {
-            let mut in_flight = self.in_flight();
-            if in_flight.contains_key(id) {
-                ErrorObject::invalid("duplicate_id", "the id is that of a request in flight")
-            } else if in_flight.len() >= MAX_IN_FLIGHT {
-                let text = format!("more than {MAX_IN_FLIGHT} requests are in flight");
-                ErrorObject::internal("too_many_requests", text)
-            } else {
-                let cancelled = CancellationToken::new();
-                in_flight.insert(id.clone(), cancelled.clone());
-                return Some(cancelled);
+    /// Notes a request in flight; one that can't be is answered.
+    async fn begin(&self, id: &RequestId, message: &Message) -> Option<Waiting> {
+        match self.in_flight.begin(id, message) {
+            Ok(waiting) => Some(waiting),
+            Err(refused) => {
+                self.fail(Some(id), &refused).await;
+                None
             }
-        };
-        self.fail(Some(id), &refused).await;
-        None
+        }
     }
 
     /// A cancelled request gets no answer. `initialize` is never cancelled.
     fn cancel(&self, id: &RequestId) {
         if !self.session().is_initialize(id) {
-            self.in_flight().remove(id).inspect(CancellationToken::cancel);
+            self.in_flight.cancel(id);
         }
     }
 
-    fn use_session(&self) {
+    pub(super) fn use_session(&self) {
         let epoch = self.session().epoch();
         self.epoch.send_replace(epoch);
     }
@@ -205,54 +200,59 @@ impl Bridge {
 
     /// Sends a message that wants no answer; nobody can be told of a failure but the log.
     async fn notify(self: &Arc<Self>, line: &Line, what: &str) {
-        let sent = timeout(NOTIFY_PATIENCE, self.send_notification(line)).await;
+        let sent = timeout(NOTIFY_PATIENCE, async { self.send(line).await?.taken_in().await }).await;
         if let Err(e) = sent.unwrap_or(Err(Failure::TimedOut(NOTIFY_PATIENCE))) {
             log::warn!("{what} was not taken in: {e}");
         }
     }
 
-    async fn send_notification(self: &Arc<Self>, line: &Line) -> Result<(), Failure> {
-        let (epoch, headers) = self.session().headers();
-        let mut answer = Answer::of(self.remote.post(line, &headers).await?)?;
-        if is_lost(&answer, headers.id.is_some()) {
-            let (_, headers) = self.reopen(epoch, Some(line)).await?;
-            answer = Answer::of(self.remote.post(line, &headers).await?)?;
+    /// Sends a message by the session, which is opened again when it is lost: what was refused for that has not run.
+    pub(super) async fn send(self: &Arc<Self>, line: &Line) -> Result<Answer, Failure> {
+        let (epoch, channel) = self.session().channel();
+        let channel = channel.ok_or(Failure::NoSession)?;
+        if !channel.is_over() {
+            let answer = channel.send(&self.remote, line).await?;
+            if !channel.is_lost(&answer) {
+                return Ok(answer);
+            }
         }
-        match answer {
-            Answer::Refused(refused) => refused.explain().await.and_then(|error| {
-                Err(Failure::Status(format!("the server refused it: {}", error.line.as_str())))
-            }),
-            _ => Ok(()),
-        }
+        self.reopen(epoch, Some(line)).await?.send(&self.remote, line).await
     }
 
     /// A message of the server's, for the client. An answer passes once, and only if it is waited for.
     pub(super) async fn deliver(&self, message: Message) {
-        if let Kind::Response { id, .. } = &message.kind {
-            let waited_for = id.as_ref().and_then(|id| self.in_flight().remove(id));
-            if waited_for.is_none() {
-                return log::warn!("an answer of the server's is dropped: nobody waits for it");
+        if let Kind::Response { id, is_error } = &message.kind {
+            let waited_for = id.as_ref().and_then(|id| self.in_flight.answered(id));
+            let Some(change) = waited_for else {
+                // As is usual where the client has cancelled the request meanwhile.
+                return log::info!("an answer of the server's is dropped: nobody waits for it");
+            };
+            if !is_error {
+                self.session().granted(change, &message.line);
             }
         }
         self.write(message.line).await;
     }
 
-    /// Answers a request with an error of the bridge's, unless it has been answered or cancelled.
-    pub(super) async fn answer(&self, id: &RequestId, error: &ErrorObject) {
-        if self.in_flight().remove(id).is_some() {
-            self.fail(Some(id), error).await;
-        }
+    /// A message of the server's on the stream that all requests share.
+    pub(super) async fn hear(&self, message: Message) {
+        self.in_flight.heard(&message);
+        self.deliver(message).await;
     }
 
-    /// Whether a request still waits for its answer.
-    pub(super) fn is_waiting(&self, id: &RequestId) -> bool {
-        self.in_flight().contains_key(id)
+    /// Answers a request with an error of the bridge's; false if it has been answered or cancelled before.
+    pub(super) async fn answer(&self, id: &RequestId, error: &ErrorObject) -> bool {
+        let waits = self.in_flight.answered(id).is_some();
+        if waits {
+            self.fail(Some(id), error).await;
+        }
+        waits
     }
 
     async fn fail(&self, id: Option<&RequestId>, error: &ErrorObject) {
         log::warn!(
             "request {}: {}",
-            id.map_or_else(|| "without an id".to_owned(), ToString::to_string),
+            id.map_or_else(|| "without an id".to_owned(), RequestId::shown),
             error.message
         );
         self.write(error.response(id).line).await;
@@ -274,7 +274,7 @@ impl Bridge {
         if timeout(patience, answers).await.is_ok() {
             return;
         }
-        let left: Vec<_> = self.in_flight().keys().cloned().collect();
+        let left = self.in_flight.ids();
         let trouble = self.remote.trouble().map(|why| format!("; {why}")).unwrap_or_default();
         let text = format!("standard input ended, and no answer came within {patience:?}{trouble}");
         let error = ErrorObject::internal("ended", text);
@@ -290,12 +290,10 @@ impl Bridge {
     /// Ends the session and everything that still runs.
     pub(super) async fn leave(self: Arc<Self>, patience: Duration) {
         self.stop_listening();
-        self.in_flight().drain().for_each(|(_, cancelled)| cancelled.cancel());
-        let (_, headers) = self.session().headers();
-        if headers.id.is_some()
-            && let Ok(Err(e)) = timeout(patience, self.remote.delete(&headers)).await
-        {
-            log::debug!("the session was not ended: {e}");
+        self.in_flight.cancel_all();
+        let (_, channel) = self.session().channel();
+        if let Some(channel) = channel {
+            let _ = timeout(patience, channel.leave(&self.remote)).await;
         }
         self.stdout.close();
         let _ = timeout(patience, self.stdout.closed()).await;
@@ -315,9 +313,4 @@ pub(super) async fn read<R: AsyncRead + Unpin>(mut lines: Lines<R>, queue: mpsc:
             Err(e) => return log::error!("standard input can't be read: {e}"),
         }
     }
-}
-
-/// Whether an answer says that the session is no more.
-pub(super) fn is_lost(answer: &Answer, in_session: bool) -> bool {
-    in_session && matches!(answer, Answer::Refused(refused) if refused.status == StatusCode::NOT_FOUND)
 }

@@ -5,17 +5,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hyper::{Response, body::Incoming};
+use hyper::header::HeaderValue;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::time::{sleep, timeout};
-use tokio_util::sync::CancellationToken;
 
 use super::{
     answer::{self, Answer, Events, Refused},
-    bridge::{Bridge, is_lost},
+    bridge::Bridge,
     failure::Failure,
+    in_flight::Waiting,
     remote::Delays,
+    transport::http_sse::HttpSse,
 };
 use crate::{
     jsonrpc::{self, Kind, Message, Payload, RequestId},
@@ -32,20 +33,19 @@ pub(super) const SHORTEST_WAIT: Duration = Duration::from_millis(100);
 pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(5 * 60);
 
 /// Sends a request and sees that it is answered once: by the server, or with what went wrong. A cancelled one is not.
-pub(super) async fn run(bridge: Arc<Bridge>, message: Message, id: RequestId, cancelled: CancellationToken) {
-    let exchange = Exchange { bridge: &bridge, id: &id, times: Times::new(&bridge) };
+pub(super) async fn run(bridge: Arc<Bridge>, message: Message, id: RequestId, waiting: Waiting) {
+    let exchange = Exchange { bridge: &bridge, id: &id, waiting: &waiting, times: Times::new(&bridge) };
     let failure = tokio::select! {
         biased;
-        () = cancelled.cancelled() => return,
+        () = waiting.cancelled.cancelled() => return,
         result = exchange.ask(&message) => match result {
             Ok(()) => return,
             Err(failure) => failure,
         },
     };
     let timed_out = matches!(failure, Failure::TimedOut(_));
-    log::warn!("request {id} has no answer of the server's: {failure}");
-    bridge.answer(&id, &failure.error()).await;
-    if timed_out && !bridge.session().is_initialize(&id) {
+    let told = bridge.answer(&id, &failure.error()).await;
+    if told && timed_out && !bridge.session().is_initialize(&id) {
         exchange.tell_cancelled().await;
     }
 }
@@ -77,13 +77,13 @@ impl Times {
 /// Where a broken stream is taken up again, and when.
 #[derive(Default)]
 struct Resume {
-    last_event_id: Option<String>,
+    last_event_id: Option<HeaderValue>,
     wait: Option<Duration>,
 }
 
 impl Resume {
     fn note(&mut self, events: &Events) {
-        self.last_event_id = events.last_event_id().map(str::to_owned).or(self.last_event_id.take());
+        self.last_event_id = events.last_event_id().or(self.last_event_id.take());
         self.wait = events.retry().or(self.wait);
     }
 }
@@ -91,27 +91,26 @@ impl Resume {
 struct Exchange<'a> {
     bridge: &'a Arc<Bridge>,
     id: &'a RequestId,
+    waiting: &'a Waiting,
     times: Times,
 }
 
 impl Exchange<'_> {
     async fn ask(&self, message: &Message) -> Result<(), Failure> {
+        let (bridge, line) = (Arc::clone(self.bridge), message.line.clone());
         let begins = message.method() == Some(mcp::INITIALIZE);
-        let (epoch, headers) = self.bridge.session().headers();
-        let response = self.times.limit(self.bridge.remote.post(&message.line, &headers)).await?;
-        if begins {
-            let id = response.headers().get(mcp::SESSION_ID).cloned();
-            self.bridge.session().named(id);
-        }
-        let answer = Answer::of(response)?;
+        let mut sent =
+            Box::pin(async move { if begins { bridge.open(&line).await } else { bridge.send(&line).await } });
+        let answer = tokio::select! {
+            biased;
+            // Where answers come by another way, one may be there before its request is taken in.
+            () = self.waiting.answered.cancelled() => {
+                tokio::spawn(timeout(AFTER_ANSWER, sent));
+                return Ok(());
+            }
+            answer = self.times.limit(&mut sent) => answer?,
+        };
         self.bridge.reached.notify_waiters();
-        if !begins && is_lost(&answer, headers.id.is_some()) {
-            // The request that was refused for its session has not run.
-            let (_, headers) = self.times.limit(self.bridge.reopen(epoch, Some(&message.line))).await?;
-            let response: Response<Incoming> =
-                self.times.limit(self.bridge.remote.post(&message.line, &headers)).await?;
-            return self.take(Answer::of(response)?).await;
-        }
         self.take(answer).await
     }
 
@@ -119,27 +118,48 @@ impl Exchange<'_> {
         match answer {
             Answer::Accepted => Err(Failure::Unusable("it was taken in without an answer (202)".to_owned())),
             Answer::Json(body) => {
-                let mut answered = false;
                 for message in self.times.limit(answer::json(body)).await? {
-                    answered |= self.deliver(message).await;
+                    self.bridge.deliver(message).await;
                 }
-                if !answered && self.bridge.is_waiting(self.id) {
+                if !self.is_answered() {
                     return Err(Failure::Unusable("it answers another request".to_owned()));
                 }
                 Ok(())
             }
             Answer::Events(events) => self.stream(events).await,
+            Answer::OnStream(stream) => self.wait(&stream).await,
             Answer::Refused(refused) => self.refused(refused).await,
+        }
+    }
+
+    /// Whether the answer is there. The id may wait again by now, for a request that came after it.
+    fn is_answered(&self) -> bool {
+        self.waiting.answered.is_cancelled()
+    }
+
+    /// Waits for an answer that comes by the stream of the session, which somebody else reads.
+    async fn wait(&self, stream: &HttpSse) -> Result<(), Failure> {
+        loop {
+            let next = async {
+                tokio::select! {
+                    biased;
+                    () = self.waiting.answered.cancelled() => Ok(true),
+                    () = self.waiting.heard.notified() => Ok(false),
+                    lost = stream.lost() => Err(lost),
+                }
+            };
+            if self.times.limit(next).await? {
+                return Ok(());
+            }
         }
     }
 
     async fn stream(&self, mut events: Events) -> Result<(), Failure> {
         let mut resume = Resume::default();
-        let mut answered = false;
-        while !answered && self.bridge.is_waiting(self.id) {
+        while !self.is_answered() {
             let ended = match self.times.limit(events.next()).await {
                 Ok(Some(message)) => {
-                    answered = self.deliver(message).await;
+                    self.bridge.deliver(message).await;
                     continue;
                 }
                 Ok(None) => Failure::NoAnswer,
@@ -159,15 +179,15 @@ impl Exchange<'_> {
     /// Source: `basic/transports`, "Resumability and Redelivery".
     async fn resume(&self, resume: &Resume, ended: Failure) -> Result<Events, Failure> {
         let retry = self.bridge.remote.config.retry;
-        let Some(last) = resume.last_event_id.as_deref().filter(|_| retry.enabled) else { return Err(ended) };
+        let Some(last) = resume.last_event_id.as_ref().filter(|_| retry.enabled) else { return Err(ended) };
         let mut delays = Delays::new(retry);
         let mut wait = resume.wait.unwrap_or(retry.initial_delay).clamp(SHORTEST_WAIT, LONGEST_WAIT);
         loop {
             log::debug!("the stream of an answer ended early ({ended}); resuming it in {wait:?}");
-            let (_, headers) = self.bridge.session().headers();
             let attempt = async {
                 sleep(wait).await;
-                Answer::of(self.bridge.remote.get(&headers, Some(last)).await?)
+                let (_, channel) = self.bridge.session().channel();
+                channel.ok_or(Failure::NoSession)?.listen(&self.bridge.remote, Some(last)).await
             };
             wait = match self.times.limit(attempt).await {
                 Ok(Answer::Events(events)) => return Ok(events),
@@ -182,22 +202,6 @@ impl Exchange<'_> {
         }
     }
 
-    /// Says whether that was the answer; its id may wait again by now, for a request that came after it.
-    async fn deliver(&self, message: Message) -> bool {
-        let is_error = match &message.kind {
-            Kind::Response { id: Some(id), is_error } if id == self.id => Some(*is_error),
-            _ => None,
-        };
-        if is_error == Some(false) {
-            let mut session = self.bridge.session();
-            if session.is_initialize(self.id) {
-                session.answered(&message.line);
-            }
-        }
-        self.bridge.deliver(message).await;
-        is_error.is_some()
-    }
-
     /// An error of the server's with an error status goes to the client under the request's id.
     async fn refused(&self, refused: Refused) -> Result<(), Failure> {
         let error = self.times.limit(refused.explain()).await?;
@@ -209,9 +213,9 @@ impl Exchange<'_> {
     }
 
     async fn tell_cancelled(&self) {
+        let (_, Some(channel)) = self.bridge.session().channel() else { return };
         let line = cancellation(self.id);
-        let (_, headers) = self.bridge.session().headers();
-        if let Ok(Err(e)) = timeout(CANCEL_PATIENCE, self.bridge.remote.post(&line, &headers)).await {
+        if let Ok(Err(e)) = timeout(CANCEL_PATIENCE, channel.send(&self.bridge.remote, &line)).await {
             log::debug!("a cancellation was not sent: {e}");
         }
     }

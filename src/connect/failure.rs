@@ -34,6 +34,9 @@ pub(super) enum Failure {
     /// An answer that is none.
     #[error("the server's answer can't be used: {0}")]
     Unusable(String),
+    /// There is no session, and the message needs one.
+    #[error("no session with the server is open: it begins with an `initialize` that succeeds")]
+    NoSession,
     /// The session was lost and could not be opened again.
     #[error("the session was lost and can't be opened again: {0}")]
     SessionLost(String),
@@ -48,6 +51,7 @@ impl Failure {
             Self::TimedOut(_) => "timed_out",
             Self::Status(_) => "http_status",
             Self::Unusable(_) => "unusable_answer",
+            Self::NoSession => "no_session",
             Self::SessionLost(_) => "session_lost",
         }
     }
@@ -59,7 +63,7 @@ impl Failure {
 }
 
 /// A status that is no answer, with what to do about it.
-pub(super) fn status(status: StatusCode, headers: &HeaderMap, body: Option<&str>) -> Failure {
+pub(super) fn status(status: StatusCode, headers: &HeaderMap, body: Option<&str>) -> String {
     let named = |name| headers.get(name).and_then(|v| v.to_str().ok()).map(quote);
     let hint = match status {
         StatusCode::UNAUTHORIZED => {
@@ -84,11 +88,11 @@ pub(super) fn status(status: StatusCode, headers: &HeaderMap, body: Option<&str>
     };
     let said =
         body.map(quote).filter(|b| !b.is_empty()).map(|b| format!("; it said: {b}")).unwrap_or_default();
-    Failure::Status(format!("the server answered with HTTP status {status}: {hint}{said}"))
+    format!("the server answered with HTTP status {status}: {hint}{said}")
 }
 
 /// The server's own words, on one line and not too many.
-fn quote(text: &str) -> String {
+pub(super) fn quote(text: &str) -> String {
     let words: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
     let clean: String = words.chars().filter(|c| !c.is_control()).collect();
     match clean.char_indices().nth(MAX_QUOTE) {

@@ -1,16 +1,20 @@
-//! The GET stream, for what the server has to say by itself.
+//! What the server has to say by itself: the GET stream of Streamable HTTP, the one stream of HTTP+SSE.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use hyper::StatusCode;
+use hyper::{StatusCode, header::HeaderValue};
 use tokio::{sync::oneshot, time::sleep};
 
 use super::{
     answer::{Answer, Events},
-    bridge::{Bridge, is_lost},
+    bridge::Bridge,
     exchange::{LONGEST_WAIT, SHORTEST_WAIT},
     failure::Failure,
     remote::Delays,
+    transport::http_sse::Stream,
 };
 
 /// How long to wait before a stream that ended is opened again, unless the server says otherwise.
@@ -19,11 +23,13 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// What became of one attempt.
 enum Outcome {
     /// The stream was open and ended.
-    Ended { last_event_id: Option<String>, retry: Option<Duration> },
+    Ended { last_event_id: Option<HeaderValue>, retry: Option<Duration> },
     /// The server offers none.
     NotOffered,
     /// Not this time.
     Refused(StatusCode),
+    /// The session was its stream, and is to be opened again.
+    Lost(Failure),
     /// The session is another one now.
     Reopened,
 }
@@ -36,9 +42,10 @@ pub(super) async fn run(bridge: &Arc<Bridge>, answered: oneshot::Sender<()>) {
     let mut delays = Delays::new(bridge.remote.config.retry);
     let mut resume = None;
     loop {
+        let began = Instant::now();
         epochs.mark_unchanged();
         let attempt = tokio::select! {
-            attempt = listen(bridge, resume.as_deref(), &mut answered) => attempt,
+            attempt = listen(bridge, resume.as_ref(), &mut answered) => attempt,
             _ = epochs.changed() => Ok(Outcome::Reopened),
         };
         let wait = match attempt {
@@ -50,6 +57,13 @@ pub(super) async fn run(bridge: &Arc<Bridge>, answered: oneshot::Sender<()>) {
                 delays = Delays::new(bridge.remote.config.retry);
                 resume = last_event_id.or(resume);
                 Some(retry.unwrap_or(AGAIN).clamp(SHORTEST_WAIT, LONGEST_WAIT))
+            }
+            Ok(Outcome::Lost(why)) => {
+                let retry = bridge.remote.config.retry;
+                if began.elapsed() > retry.max_delay {
+                    delays = Delays::new(retry);
+                }
+                failed(&mut delays, &why.to_string())
             }
             Ok(Outcome::NotOffered) => {
                 log::debug!("the server offers no stream of its own");
@@ -90,24 +104,37 @@ fn failed(delays: &mut Delays, why: &str) -> Option<Duration> {
 
 async fn listen(
     bridge: &Arc<Bridge>,
-    resume: Option<&str>,
+    resume: Option<&HeaderValue>,
     answered: &mut Option<oneshot::Sender<()>>,
 ) -> Result<Outcome, Failure> {
-    let (epoch, headers) = bridge.session().headers();
-    let response = bridge.remote.get(&headers, resume).await;
+    let (epoch, channel) = bridge.session().channel();
+    let channel = channel.ok_or(Failure::NoSession)?;
+    if channel.is_over() {
+        bridge.reopen(epoch, None).await?;
+        return Ok(Outcome::Reopened);
+    }
+    let answer = channel.listen(&bridge.remote, resume).await;
     drop(answered.take());
-    let answer = Answer::of(response?)?;
-    if is_lost(&answer, headers.id.is_some()) {
+    let answer = answer?;
+    if channel.is_lost(&answer) {
         bridge.reopen(epoch, None).await?;
         return Ok(Outcome::Reopened);
     }
     match answer {
         Answer::Events(events) => receive(bridge, events).await,
+        Answer::OnStream(stream) => Ok(Outcome::Lost(stream.lost().await)),
         Answer::Refused(refused) if refused.status == StatusCode::METHOD_NOT_ALLOWED => {
             Ok(Outcome::NotOffered)
         }
         Answer::Refused(refused) => Ok(Outcome::Refused(refused.status)),
         Answer::Accepted | Answer::Json(_) => Ok(Outcome::NotOffered),
+    }
+}
+
+/// Reads the one stream of HTTP+SSE until it is lost or its channel is given up.
+pub(super) async fn read(bridge: Arc<Bridge>, mut stream: Stream) {
+    while let Some(message) = stream.next().await {
+        bridge.hear(message).await;
     }
 }
 
@@ -120,8 +147,7 @@ async fn receive(bridge: &Arc<Bridge>, mut events: Events) -> Result<Outcome, Fa
                 if let Err(e) = ended {
                     log::debug!("the server's stream broke: {e}");
                 }
-                let last_event_id = events.last_event_id().map(str::to_owned);
-                return Ok(Outcome::Ended { last_event_id, retry: events.retry() });
+                return Ok(Outcome::Ended { last_event_id: events.last_event_id(), retry: events.retry() });
             }
         }
     }

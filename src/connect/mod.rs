@@ -4,11 +4,14 @@ mod answer;
 mod bridge;
 mod exchange;
 mod failure;
+mod in_flight;
 mod listen;
+mod open;
 mod remote;
 mod reopen;
 mod session;
 mod token;
+mod transport;
 
 use std::{pin::pin, sync::Arc, time::Duration};
 

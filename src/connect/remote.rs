@@ -8,7 +8,7 @@ use std::{
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{
-    HeaderMap, Method, Request, Response, StatusCode,
+    HeaderMap, Method, Request, Response, StatusCode, Uri,
     body::Incoming,
     header::{self, HeaderValue},
 };
@@ -18,12 +18,11 @@ use hyper_util::{
 };
 use tokio::time::sleep;
 
-use super::{StartError, failure::Failure, session::Headers, token::Token};
+use super::{StartError, failure::Failure, token::Token};
 use crate::{
     config::{self, Retry},
     http::{ConnectError, Connector, causes},
     jsonrpc::Line,
-    mcp,
 };
 
 /// How long a connection is kept for the next request: less than servers and firewalls keep theirs.
@@ -32,6 +31,8 @@ const KEEP: Duration = Duration::from_secs(30);
 const BOTH: HeaderValue = HeaderValue::from_static("application/json, text/event-stream");
 const EVENTS: HeaderValue = HeaderValue::from_static("text/event-stream");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
+/// Bodies are read as they are sent.
+const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
 const USER_AGENT: HeaderValue = HeaderValue::from_static(concat!("mcp-bridge/", env!("CARGO_PKG_VERSION")));
 
 /// The remote server.
@@ -63,64 +64,59 @@ impl Remote {
             }
         }
         fixed.entry(header::USER_AGENT).or_insert(USER_AGENT);
+        fixed.insert(header::ACCEPT_ENCODING, IDENTITY);
         let token = Token::load(config.auth.clone())?;
         Ok(Self { client, connector, config, fixed, token, trouble: Mutex::default() })
     }
 
-    /// Sends a message.
-    pub(super) async fn post(&self, line: &Line, session: &Headers) -> Result<Response<Incoming>, Failure> {
-        let mut headers = HeaderMap::new();
+    /// The address of the configuration.
+    pub(super) fn url(&self) -> &Uri {
+        &self.config.url
+    }
+
+    /// Posts a message to an address of this server, with the headers of its transport.
+    pub(super) async fn post(
+        &self,
+        uri: &Uri,
+        mut headers: HeaderMap,
+        line: &Line,
+    ) -> Result<Response<Incoming>, Failure> {
         headers.insert(header::ACCEPT, BOTH);
         headers.insert(header::CONTENT_TYPE, JSON);
-        self.send(&Method::POST, headers, session, line.bytes().clone()).await
+        self.send(&Method::POST, uri, headers, line.bytes().clone()).await
     }
 
-    /// Opens a stream for what the server has to say by itself.
-    pub(super) async fn get(
-        &self,
-        session: &Headers,
-        last_event_id: Option<&str>,
-    ) -> Result<Response<Incoming>, Failure> {
-        let mut headers = HeaderMap::new();
+    /// Opens a stream.
+    pub(super) async fn get(&self, uri: &Uri, mut headers: HeaderMap) -> Result<Response<Incoming>, Failure> {
         headers.insert(header::ACCEPT, EVENTS);
-        if let Some(id) = last_event_id.and_then(|id| HeaderValue::from_str(id).ok()) {
-            headers.insert(mcp::LAST_EVENT_ID, id);
-        }
-        self.send(&Method::GET, headers, session, Bytes::new()).await
+        self.send(&Method::GET, uri, headers, Bytes::new()).await
     }
 
-    /// Ends a session.
-    pub(super) async fn delete(&self, session: &Headers) -> Result<Response<Incoming>, Failure> {
-        self.send(&Method::DELETE, HeaderMap::new(), session, Bytes::new()).await
+    /// Deletes what the headers name.
+    pub(super) async fn delete(&self, uri: &Uri, headers: HeaderMap) -> Result<Response<Incoming>, Failure> {
+        self.send(&Method::DELETE, uri, headers, Bytes::new()).await
     }
 
     async fn send(
         &self,
         method: &Method,
+        uri: &Uri,
         mut headers: HeaderMap,
-        session: &Headers,
         body: Bytes,
     ) -> Result<Response<Incoming>, Failure> {
         headers.extend(self.fixed.clone());
         let token = self.token.header();
-        let own = [
-            (mcp::SESSION_ID, &session.id),
-            (mcp::PROTOCOL_VERSION, &session.version),
-            (header::AUTHORIZATION, &token),
-        ];
-        for (name, value) in own {
-            if let Some(value) = value {
-                headers.insert(name, value.clone());
-            }
+        if let Some(token) = &token {
+            headers.insert(header::AUTHORIZATION, token.clone());
         }
-        let response = self.connect_and_send(method, &headers, &body).await?;
+        let response = self.connect_and_send(method, uri, &headers, &body).await?;
         if response.status() != StatusCode::UNAUTHORIZED {
             return Ok(response);
         }
         // A request that was refused for its token has not run.
         let Some(renewed) = self.token.renewed(token.as_ref()) else { return Ok(response) };
         headers.insert(header::AUTHORIZATION, renewed);
-        self.connect_and_send(method, &headers, &body).await
+        self.connect_and_send(method, uri, &headers, &body).await
     }
 
     fn note_trouble(&self, trouble: Option<String>) {
@@ -136,6 +132,7 @@ impl Remote {
     async fn connect_and_send(
         &self,
         method: &Method,
+        uri: &Uri,
         headers: &HeaderMap,
         body: &Bytes,
     ) -> Result<Response<Incoming>, Failure> {
@@ -144,7 +141,7 @@ impl Remote {
             let began = Instant::now();
             let mut request = Request::new(Full::new(body.clone()));
             *request.method_mut() = method.clone();
-            *request.uri_mut() = self.config.url.clone();
+            *request.uri_mut() = uri.clone();
             *request.headers_mut() = headers.clone();
             let error = match self.client.request(request).await {
                 Ok(response) => {

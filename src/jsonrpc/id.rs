@@ -8,6 +8,9 @@ use serde_json::value::RawValue;
 /// Longest id or token, in bytes of its JSON text: it is kept for as long as its request is in flight.
 const MAX_TEXT: usize = 128 * 1024;
 
+/// Most characters of an id that people are shown.
+const MAX_SHOWN: usize = 64;
+
 /// The integers that every JSON implementation keeps exactly (RFC 8259, section 6).
 const EXACT: f64 = 9_007_199_254_740_991.0;
 
@@ -30,6 +33,15 @@ impl RequestId {
             b'"' => serde_json::from_str::<String>(text).ok().map(|s| Self::String(s.into())),
             b'-' | b'0'..=b'9' => Some(Self::Number(canonical_number(text))),
             _ => None,
+        }
+    }
+
+    /// The id for a message to people: short, whatever its length.
+    pub fn shown(&self) -> String {
+        let text = self.to_string();
+        match text.char_indices().nth(MAX_SHOWN) {
+            Some((at, _)) => format!("{}…", &text[..at]),
+            None => text,
         }
     }
 }

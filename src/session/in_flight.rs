@@ -100,7 +100,7 @@ impl InFlight {
 
     pub(super) fn begin(&mut self, mut exchange: Exchange, now: Instant) -> Result<(), ErrorObject> {
         if self.by_id.contains_key(&exchange.id) {
-            let message = format!("the id {} is that of a request in flight", shown(&exchange.id));
+            let message = format!("the id {} is that of a request in flight", exchange.id.shown());
             return Err(ErrorObject::invalid("duplicate_id", message));
         }
         if self.by_id.len() >= MAX_IN_FLIGHT {
@@ -227,15 +227,5 @@ impl InFlight {
         let out = out.collect();
         self.earliest = self.by_id.values().filter_map(Exchange::deadline).min();
         out
-    }
-}
-
-/// An id for a message to people: short, whatever its length.
-fn shown(id: &RequestId) -> String {
-    const MAX_SHOWN: usize = 64;
-    let text = id.to_string();
-    match text.char_indices().nth(MAX_SHOWN) {
-        Some((at, _)) => format!("{}…", &text[..at]),
-        None => text,
     }
 }

@@ -9,7 +9,9 @@ use serde_json::Value;
 
 use crate::support::bridge::{Bridge, Guard, Serve, TOKEN, TOKEN_VARIABLE};
 use crate::support::certs::cert;
-use crate::support::{installed, repository};
+use crate::support::process::Process;
+use crate::support::remote::closed_port;
+use crate::support::{BRIDGE, installed, repository};
 
 const GUARDS: [Guard; 3] = [Guard::Tls, Guard::Mutual, Guard::Bearer];
 
@@ -109,6 +111,44 @@ fn server_filesystem_works_behind_serve_and_connect() {
         let args = ["filesystem", "--dir", dir].map(str::to_owned).to_vec();
         peers.node("servers.mjs", &[args, way].concat());
     }
+}
+
+#[test]
+fn the_sdks_use_every_feature_through_connect_by_http_sse() {
+    let Some(peers) = Peers::installed() else { return };
+    for guard in GUARDS {
+        let bridge = Bridge::serve(guard);
+        let way = [vec!["--stdio".to_owned()], bridge.connect_command_to("/sse")].concat();
+        peers.python("client.py", &way);
+        peers.node("client.mjs", &way);
+    }
+}
+
+#[test]
+fn the_sdks_reach_a_python_server_of_http_sse_through_connect() {
+    const MARK: &str = "Uvicorn running on ";
+    let Some(peers) = Peers::installed() else { return };
+    let with_a_server = |client: &dyn Fn(&[String])| {
+        let mut command = Command::new(peers.path("venv/bin/python"));
+        let server = Process::spawn(command.arg("-B").arg(source("sse_server.py")));
+        let line = server.logged(MARK);
+        let url = line.split(MARK).nth(1).unwrap().split(' ').next().unwrap();
+        client(&["--stdio", BRIDGE, "connect", &format!("{url}/sse")].map(str::to_owned));
+    };
+    with_a_server(&|way| drop(peers.python("client.py", way)));
+    with_a_server(&|way| drop(peers.node("client.mjs", way)));
+}
+
+#[test]
+fn server_everything_works_by_http_sse_behind_connect() {
+    let Some(peers) = Peers::installed() else { return };
+    let port = closed_port();
+    let mut command = Command::new(peers.node_path());
+    command.args([&peers.server("everything"), "sse"]).env("PORT", port.to_string());
+    let server = Process::spawn(&mut command);
+    server.logged("Server is running on port");
+    let url = format!("http://127.0.0.1:{port}/sse");
+    peers.node("servers.mjs", &["everything", "--stdio", BRIDGE, "connect", &url].map(str::to_owned));
 }
 
 fn each_guard(test: impl Fn(&Peers, &Bridge, Guard)) {

@@ -32,7 +32,7 @@ verdict=1
 while IFS= read -r line <&"$log"; do
   case $line in
     *': TLS handshake: TLS '*) verdict=0; break ;;
-    *"request 1 has no answer"*) echo "$line" >&2; break ;;
+    *"request 1: "*) echo "$line" >&2; break ;;
     *mcp-bridge:*) echo "$line" >&2 ;;
   esac
 done

@@ -30,7 +30,8 @@ fn a_404_without_a_session_says_to_look_at_the_path() {
     let mut client = crate::support::connect::Connect::to(&remote.url).start();
     client.ask("a", "initialize", &json!({}));
     remote.post().respond("404 Not Found", &[HTML], b"<h1>Not here</h1>");
-    contains(&client.own_error("a"), &["404 Not Found", "client.url", "path"]);
+    remote.get().respond("404 Not Found", &[HTML], b"<h1>Not here either</h1>");
+    contains(&client.own_error("a"), &["404 Not Found", "client.url", "path", "HTTP+SSE was tried too"]);
     client.ask("b", "ping", &json!({}));
     remote.post().respond("404 Not Found", &[], b"");
     contains(&client.own_error("b"), &["404 Not Found"]);
@@ -248,6 +249,20 @@ fn a_head_beyond_the_bound_is_refused() {
         let _ = wire.write_all(format!("HTTP/1.1 200 OK\r\n{headers}\r\n").as_bytes());
     });
     contains(&error, &["connection to the server broke"]);
+}
+
+#[test]
+fn a_failure_is_one_line_of_the_log_and_shows_the_beginning_of_a_long_id() {
+    let mut pair = Pair::open();
+    let id = "i".repeat(10_000);
+    pair.client.ask(id.as_str(), "tools/call", &json!({}));
+    pair.remote.post().respond("403 Forbidden", &[], b"");
+    pair.client.own_error(id.as_str());
+    pair.client.logged("request \"iiii");
+    pair.still_works();
+    let stderr = pair.client.stderr();
+    assert_eq!(stderr.matches("403").count(), 1, "{stderr}");
+    assert!(stderr.len() < 1000, "{stderr}");
 }
 
 #[test]

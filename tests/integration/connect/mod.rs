@@ -3,6 +3,8 @@
 mod credentials;
 mod end;
 mod failures;
+mod hostile;
+mod http_sse;
 mod lines;
 mod main_way;
 mod proxy;

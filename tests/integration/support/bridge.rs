@@ -140,7 +140,13 @@ impl Bridge {
 
     /// The command of a `connect` that may enter.
     pub(crate) fn connect_command(&self) -> Vec<String> {
-        let mut command: Vec<String> = vec![BRIDGE.into(), "connect".into(), self.url.clone()];
+        self.connect_command_to("/mcp")
+    }
+
+    /// The same, to another path of the bridge.
+    pub(crate) fn connect_command_to(&self, path: &str) -> Vec<String> {
+        let url = format!("{}{path}", self.url.trim_end_matches("/mcp"));
+        let mut command: Vec<String> = vec![BRIDGE.into(), "connect".into(), url];
         match self.guard {
             Guard::None => {}
             Guard::Tls => command.extend(["--ca-cert".into(), cert("ca.crt")]),

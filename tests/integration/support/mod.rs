@@ -4,6 +4,7 @@
 pub(crate) mod bridge;
 pub(crate) mod certs;
 pub(crate) mod connect;
+pub(crate) mod h2;
 pub(crate) mod http;
 pub(crate) mod proc;
 pub(crate) mod process;

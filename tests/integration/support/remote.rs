@@ -119,6 +119,14 @@ impl Remote {
         }
     }
 
+    /// A request of that method, if one has come.
+    pub(crate) fn come(&self, method: &str) -> Option<Request> {
+        let mut passed_over = self.passed_over.borrow_mut();
+        passed_over.extend(self.requests.try_iter());
+        let at = passed_over.iter().position(|request| request.method == method)?;
+        Some(passed_over.remove(at))
+    }
+
     /// What has come and was not asked for yet. To say that something did not come, a test first waits for what
     /// would come after it.
     pub(crate) fn unasked(&self) -> Vec<String> {

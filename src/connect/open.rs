@@ -1,0 +1,64 @@
+//! Opening a session by the transport that the configuration names, or that the server turns out to speak.
+
+use std::sync::Arc;
+
+use tokio::time::timeout;
+
+use super::{
+    answer::{Answer, Refused},
+    bridge::Bridge,
+    failure::Failure,
+    listen,
+    transport::{Channel, http_sse::OPENING},
+};
+use crate::{config::Transport, jsonrpc::Line};
+
+impl Bridge {
+    /// Sends the client's `initialize`.
+    ///
+    /// Source: the MCP specification, revision 2025-11-25, `basic/transports`, "Backwards Compatibility".
+    pub(super) async fn open(self: &Arc<Self>, initialize: &Line) -> Result<Answer, Failure> {
+        let choice = self.remote.config.transport;
+        if choice == Transport::Sse {
+            return self.begin_by(self.open_http_sse().await?, initialize).await;
+        }
+        match self.begin_by(Arc::new(Channel::streamable_http()), initialize).await? {
+            Answer::Refused(refused) if choice == Transport::Auto && refused.may_be_http_sse() => {
+                self.fall_back(refused, initialize).await
+            }
+            answer => Ok(answer),
+        }
+    }
+
+    /// Tries HTTP+SSE. If it is not spoken either, the refusal stands.
+    async fn fall_back(self: &Arc<Self>, refused: Refused, initialize: &Line) -> Result<Answer, Failure> {
+        let status = refused.status;
+        match timeout(OPENING, self.open_http_sse()).await.unwrap_or(Err(Failure::TimedOut(OPENING))) {
+            Ok(channel) => {
+                log::info!("the server refuses Streamable HTTP (HTTP status {status}) and speaks HTTP+SSE");
+                self.begin_by(channel, initialize).await
+            }
+            Err(e) => Ok(Answer::Refused(refused.besides(&format!("HTTP+SSE was tried too: {e}")))),
+        }
+    }
+
+    async fn begin_by(&self, channel: Arc<Channel>, initialize: &Line) -> Result<Answer, Failure> {
+        self.session().takes(Arc::clone(&channel));
+        channel.send(&self.remote, initialize).await
+    }
+
+    /// Opens a channel like that of a session that was lost.
+    pub(super) async fn open_like(self: &Arc<Self>, lost: &Channel) -> Result<Arc<Channel>, Failure> {
+        if lost.is_http_sse() {
+            return self.open_http_sse().await;
+        }
+        Ok(Arc::new(Channel::streamable_http()))
+    }
+
+    /// Opens a channel of HTTP+SSE; from now on its stream is read.
+    async fn open_http_sse(self: &Arc<Self>) -> Result<Arc<Channel>, Failure> {
+        let (channel, stream) = Channel::http_sse(&self.remote).await?;
+        tokio::spawn(listen::read(Arc::clone(self), stream));
+        Ok(Arc::new(channel))
+    }
+}
