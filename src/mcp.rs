@@ -21,6 +21,8 @@ pub const INITIALIZED: &str = "notifications/initialized";
 pub const PROGRESS: &str = "notifications/progress";
 /// Cancels a request that is in flight.
 pub const CANCELLED: &str = "notifications/cancelled";
+/// A log message of the server's.
+pub const MESSAGE: &str = "notifications/message";
 /// Sets the least severe log message that a legacy server sends.
 pub const SET_LEVEL: &str = "logging/setLevel";
 /// Asks for `notifications/resources/updated` of one resource.

@@ -42,19 +42,21 @@ pub struct Delivery {
     pub stream: StreamId,
     /// The message; `None` only ends the stream.
     pub line: Option<Line>,
-    /// Whether it is a response, which may be sent as plain JSON.
-    pub response: bool,
+    /// The id of the request that it answers; an answer may be sent as plain JSON.
+    pub answers: Option<RequestId>,
     /// Whether the stream ends after it.
     pub last: bool,
 }
 
 impl Delivery {
-    fn passing(stream: StreamId, line: Line) -> Self {
-        Self { stream, line: Some(line), response: false, last: false }
+    /// A message after which more may come.
+    pub fn passing(stream: StreamId, line: Line) -> Self {
+        Self { stream, line: Some(line), answers: None, last: false }
     }
 
-    fn end(stream: StreamId) -> Self {
-        Self { stream, line: None, response: false, last: true }
+    /// No message: the stream ends.
+    pub fn end(stream: StreamId) -> Self {
+        Self { stream, line: None, answers: None, last: true }
     }
 }
 
@@ -305,7 +307,7 @@ impl Session {
             self.opened = !is_error;
             self.revision = protocol_version(&line).as_deref().and_then(mcp::LegacyRevision::parse);
         }
-        Outcome::Deliver(Delivery { stream: exchange.stream, line: Some(line), response: true, last })
+        Outcome::Deliver(Delivery { stream: exchange.stream, line: Some(line), answers: Some(id), last })
     }
 
     /// The server takes back a request of its own: the word goes where the request went.
@@ -340,7 +342,7 @@ impl Session {
 
     /// Answers each request in flight with `error`.
     pub fn fail_all(&mut self, error: &ErrorObject) -> Vec<Delivery> {
-        self.in_flight.drain().map(|(exchange, last)| failed(&exchange, error, last)).collect()
+        self.in_flight.drain().map(|(exchange, last)| failed(exchange, error, last)).collect()
     }
 
     /// Ends each GET stream.
@@ -360,10 +362,10 @@ impl Session {
         self.asked.values().for_each(|asked| self.in_flight.touch(asked.stream, now));
         for (exchange, after, last) in self.in_flight.expire(now) {
             let message = format!("the MCP server did not answer within {after:?}");
-            out.deliveries.push(failed(&exchange, &ErrorObject::internal("timed_out", message), last));
             if self.initialize.as_ref() != Some(&exchange.id) {
                 out.to_server.push(cancellation(&exchange.id));
             }
+            out.deliveries.push(failed(exchange, &ErrorObject::internal("timed_out", message), last));
         }
         for message in self.held.expire(now) {
             out.to_server.push(no_stream().response(message.request_id()).line);
@@ -377,9 +379,9 @@ pub fn no_stream() -> ErrorObject {
     ErrorObject::internal("no_stream", "the client has no stream open that could carry the request")
 }
 
-fn failed(exchange: &Exchange, error: &ErrorObject, last: bool) -> Delivery {
+fn failed(exchange: Exchange, error: &ErrorObject, last: bool) -> Delivery {
     let line = error.response(Some(&exchange.id)).line;
-    Delivery { stream: exchange.stream, line: Some(line), response: true, last }
+    Delivery { stream: exchange.stream, line: Some(line), answers: Some(exchange.id), last }
 }
 
 /// The word that a request of ours is not waited for any more.
