@@ -386,7 +386,13 @@ fn failed(exchange: Exchange, error: &ErrorObject, last: bool) -> Delivery {
 
 /// The word that a request of ours is not waited for any more.
 pub fn cancellation(id: &RequestId) -> Line {
-    jsonrpc::notification(mcp::CANCELLED, &serde_json::json!({ "requestId": id, "reason": "timed out" }))
+    #[derive(serde::Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Cancelled<'a> {
+        request_id: &'a RequestId,
+        reason: &'static str,
+    }
+    jsonrpc::notification(mcp::CANCELLED, &Cancelled { request_id: id, reason: "timed out" })
 }
 
 /// `result.protocolVersion` of the answer to `initialize`.

@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -17,7 +18,7 @@ use tokio::net::TcpStream;
 use tokio_openssl::SslStream;
 
 use super::sse::{Event, Item, take_item};
-use super::within;
+use super::{DEADLINE, within};
 
 const JSON: &str = "application/json";
 const JSON_OR_STREAM: &str = "application/json, text/event-stream";
@@ -29,6 +30,7 @@ pub(crate) struct Http {
     identity: Option<(String, String)>,
     headers: Vec<(String, String)>,
     http2: bool,
+    patience: Duration,
     /// Made for the first request: reading the system's roots takes 20 ms.
     connector: Arc<OnceLock<SslConnector>>,
 }
@@ -36,7 +38,15 @@ pub(crate) struct Http {
 impl Http {
     pub(crate) fn new(url: &str) -> Self {
         let uri = url.parse().unwrap_or_else(|error| panic!("{url}: {error}"));
-        Self { uri, ca: None, identity: None, headers: Vec::new(), http2: false, connector: Arc::default() }
+        Self {
+            uri,
+            ca: None,
+            identity: None,
+            headers: Vec::new(),
+            http2: false,
+            patience: DEADLINE,
+            connector: Arc::default(),
+        }
     }
 
     pub(crate) fn trust(mut self, ca: &str) -> Self {
@@ -61,6 +71,12 @@ impl Http {
     pub(crate) fn http2(mut self) -> Self {
         self.http2 = true;
         self.connector = Arc::default();
+        self
+    }
+
+    /// How long the head of an answer may take, where that is longer than anything else.
+    pub(crate) fn patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
         self
     }
 
@@ -101,7 +117,9 @@ impl Http {
         method: Method,
         body: impl Into<Bytes>,
     ) -> Result<Response, String> {
-        within("response", self.send(method, body.into())).await.map_err(|error| error.to_string())
+        let sent = tokio::time::timeout(self.patience, self.send(method, body.into())).await;
+        let sent = sent.unwrap_or_else(|_| panic!("response: not within {:?}", self.patience));
+        sent.map_err(|error| error.to_string())
     }
 
     async fn send(
