@@ -241,6 +241,22 @@ impl Response {
         messages
     }
 
+    /// As [`Self::messages`], where a connection that breaks is what happens.
+    pub(crate) async fn try_messages(mut self) -> Result<Vec<Value>, String> {
+        let mut messages = Vec::new();
+        if !self.is_stream() {
+            let body = within("body", self.body.collect()).await.map_err(|error| error.to_string())?;
+            messages.push(serde_json::from_slice(&body.to_bytes()).map_err(|error| error.to_string())?);
+            return Ok(messages);
+        }
+        while let Some(event) = self.try_next_event().await? {
+            if !event.data.is_empty() {
+                messages.push(serde_json::from_str(&event.data).map_err(|error| error.to_string())?);
+            }
+        }
+        Ok(messages)
+    }
+
     /// The next message on a stream; `None` at its end.
     pub(crate) async fn next_message(&mut self) -> Option<Value> {
         loop {
@@ -260,11 +276,18 @@ impl Response {
     }
 
     pub(crate) async fn next_event(&mut self) -> Option<Event> {
+        self.try_next_event().await.unwrap_or_else(|error| panic!("the stream broke: {error}"))
+    }
+
+    /// As [`Self::next_event`], where a stream that breaks is what happens.
+    pub(crate) async fn try_next_event(&mut self) -> Result<Option<Event>, String> {
         // Comments that keep the stream alive do not keep the test waiting.
         let next = async {
             loop {
-                if let Item::Event(event) = self.next_item().await? {
-                    return Some(event);
+                match self.try_next_item().await? {
+                    Some(Item::Event(event)) => return Ok(Some(event)),
+                    Some(Item::Comment(_)) => {}
+                    None => return Ok(None),
                 }
             }
         };
@@ -273,22 +296,22 @@ impl Response {
 
     /// The next event or comment on a stream; `None` at its end.
     pub(crate) async fn next_item(&mut self) -> Option<Item> {
+        self.try_next_item().await.unwrap_or_else(|error| panic!("the stream broke: {error}"))
+    }
+
+    async fn try_next_item(&mut self) -> Result<Option<Item>, String> {
         assert!(self.is_stream(), "{} with {} is no stream", self.status, self.header("content-type"));
         loop {
             if let Some(item) = take_item(&mut self.buffer) {
-                return Some(item);
+                return Ok(Some(item));
             }
             // An item ends with a newline: a long one is not searched again for each piece of it.
             let mut newline = false;
             while !newline {
-                match within("event", self.body.frame()).await? {
-                    Ok(frame) => {
-                        let piece = frame.into_data().unwrap_or_default();
-                        newline = piece.ends_with(b"\n");
-                        self.buffer.extend_from_slice(&piece);
-                    }
-                    Err(error) => panic!("the stream broke: {error}"),
-                }
+                let Some(frame) = within("event", self.body.frame()).await else { return Ok(None) };
+                let piece = frame.map_err(|error| error.to_string())?.into_data().unwrap_or_default();
+                newline = piece.ends_with(b"\n");
+                self.buffer.extend_from_slice(&piece);
             }
         }
     }
