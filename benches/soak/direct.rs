@@ -11,12 +11,14 @@ use crate::World;
 use crate::ledger::{End, Ledger, error};
 use crate::support::http::{Http, Response};
 use crate::support::session::VERSION;
-use crate::work::{Call, Notice, initialize, notice};
+use crate::work::{Call, Notice, Steps, initialize, notice};
 
 /// Most calls of a client at once.
 const AT_ONCE: u64 = 4;
 /// Most calls of one session.
 const CALLS: u64 = 80;
+/// How long a call may take with all that can go wrong, such as a question of the server's that its client misses.
+const LONGEST: Duration = Duration::from_secs(50);
 /// How often a broken stream is asked for again.
 const TRIES: u32 = 20;
 
@@ -25,9 +27,7 @@ struct Session {
     ledger: Arc<Ledger>,
     http: Http,
     name: String,
-    /// The steps that each call has asked for. When the connection of one breaks before it was a stream, the listening
-    /// stream tells of them.
-    steps: Mutex<Vec<(Value, u64)>>,
+    steps: Mutex<Steps>,
     /// The client is done with it.
     done: CancellationToken,
 }
@@ -113,15 +113,16 @@ impl Session {
             let (end, ()) = tokio::join!(self.exchange(call), cancel);
             if let End::Nothing(_) = end { End::Cancelled } else { end }
         } else {
-            self.exchange(Call::any(&self.world, &self.name, number)).await
+            let call = Call::any(&self.world, &self.name, number);
+            let what = format!("{call:?}");
+            let ended = tokio::time::timeout(LONGEST, self.exchange(call)).await;
+            ended.unwrap_or_else(|_| End::Nothing(format!("nothing within {LONGEST:?} for {what}")))
         };
         self.ledger.ended(end);
     }
 
     async fn exchange(self: &Arc<Self>, mut call: Call) -> End {
-        if let Some(steps) = call.steps() {
-            self.steps.lock().unwrap().push((call.id.clone(), steps));
-        }
+        self.steps.lock().unwrap().expect(&call);
         let Ok(mut response) = self.http.try_request(Method::POST, call.request()).await else {
             return broken();
         };
@@ -238,21 +239,14 @@ impl Session {
     }
 
     fn notice(self: &Arc<Self>, message: &Value) {
-        match notice(&self.name, message) {
+        match notice(&self.name, &self.steps.lock().unwrap(), message) {
             Notice::Read => self.ledger.noticed(),
-            Notice::NotOurs if self.is_told_of(message) => self.ledger.noticed(),
             Notice::NotOurs => self.ledger.misled(format!("{message:.300} came to {}", self.name)),
             Notice::Answer(answer) => {
                 let session = Arc::clone(self);
                 tokio::spawn(async move { session.tell(answer).await });
             }
         }
-    }
-
-    fn is_told_of(&self, message: &Value) -> bool {
-        let params = &message["params"];
-        let steps = self.steps.lock().unwrap();
-        steps.iter().any(|(id, steps)| params["progressToken"] == *id && params["total"] == *steps)
     }
 
     /// Posts what wants no answer, until it has arrived or the session is gone.

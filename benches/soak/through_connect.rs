@@ -11,7 +11,7 @@ use crate::support::BRIDGE;
 use crate::support::certs::cert;
 use crate::support::proc::MARK;
 use crate::support::process::Process;
-use crate::work::{Call, Notice, initialize, notice};
+use crate::work::{Call, Notice, Steps, initialize, notice};
 
 /// Most calls of a client at once.
 const AT_ONCE: u64 = 4;
@@ -34,6 +34,7 @@ struct Client<'a> {
     ledger: &'a Ledger,
     name: String,
     process: Process,
+    steps: Steps,
 }
 
 impl<'a> Client<'a> {
@@ -42,7 +43,7 @@ impl<'a> Client<'a> {
         command.args(["connect", &world.url, "--ca-cert", &cert("ca.crt")]).env(MARK, &world.mark);
         let process = Process::spawn(&mut command);
         world.processes.lock().unwrap().insert(process.pid());
-        Self { world, ledger, name, process }
+        Self { world, ledger, name, process, steps: Steps::default() }
     }
 
     fn work(mut self) {
@@ -85,6 +86,7 @@ impl<'a> Client<'a> {
     fn round(&mut self, mut calls: Vec<Call>) {
         for call in &calls {
             self.ledger.sent();
+            self.steps.expect(call);
             self.process.send(&call.request());
         }
         while !calls.is_empty() {
@@ -102,7 +104,7 @@ impl<'a> Client<'a> {
     }
 
     fn notice(&mut self, message: &Value) {
-        match notice(&self.name, message) {
+        match notice(&self.name, &self.steps, message) {
             Notice::Read => self.ledger.noticed(),
             Notice::NotOurs => self.ledger.misled(format!("{message:.300} came to {}", self.name)),
             Notice::Answer(answer) => self.process.send(&answer),

@@ -76,11 +76,6 @@ impl Call {
         json!({"jsonrpc": "2.0", "id": self.id, "method": "tools/call", "params": params}).to_string()
     }
 
-    /// How many steps the call will tell of.
-    pub(crate) fn steps(&self) -> Option<u64> {
-        if let Tool::Progress { steps } = self.tool { Some(steps) } else { None }
-    }
-
     /// Whether a message that is no answer names this call.
     pub(crate) fn is_named_by(&self, message: &Value) -> bool {
         message["method"] == PROGRESS && message["params"]["progressToken"] == self.id
@@ -99,6 +94,11 @@ impl Call {
         }
         if message.get("error").is_some() {
             return Some(error(message));
+        }
+        // What the tool was told instead of the client's answer.
+        let instead = &message["result"]["structuredContent"];
+        if matches!(self.tool, Tool::Sample) && instead.get("error").is_some() {
+            return Some(error(instead));
         }
         Some(if self.is_answered_by(&message["result"]) { End::Answer } else { self.wrong(message) })
     }
@@ -122,6 +122,25 @@ impl Call {
     }
 }
 
+/// The steps that a client's calls have asked for. When the connection of a call breaks before its answer is a stream,
+/// the call ends with an error, and the listening stream tells of what is left of its steps.
+#[derive(Debug, Default)]
+pub(crate) struct Steps(Vec<(Value, u64)>);
+
+impl Steps {
+    pub(crate) fn expect(&mut self, call: &Call) {
+        if let Tool::Progress { steps } = call.tool {
+            self.0.push((call.id.clone(), steps));
+        }
+    }
+
+    pub(crate) fn are_told_of(&self, message: &Value) -> bool {
+        let params = &message["params"];
+        message["method"] == PROGRESS
+            && self.0.iter().any(|(id, steps)| params["progressToken"] == *id && params["total"] == *steps)
+    }
+}
+
 /// A client's request to open a session.
 pub(crate) fn initialize(client: &str) -> String {
     let params = json!({"protocolVersion": VERSION, "capabilities": {"sampling": {}}, "clientInfo": {"name": client, "version": "1"}});
@@ -139,8 +158,11 @@ pub(crate) enum Notice {
 }
 
 /// Reads a message of the server's: a question, or news that name whom they are for.
-pub(crate) fn notice(client: &str, message: &Value) -> Notice {
+pub(crate) fn notice(client: &str, steps: &Steps, message: &Value) -> Notice {
     let ours = |text: &Value| text.as_str().is_some_and(|text| text.ends_with(&format!(" of {client}")));
+    if steps.are_told_of(message) {
+        return Notice::Read;
+    }
     if message["method"] == CHANGED {
         return if message["params"]["of"] == client { Notice::Read } else { Notice::NotOurs };
     }

@@ -422,8 +422,9 @@ impl State {
         if !resumable {
             self.replay.forget(stream);
         }
-        self.last_active = Instant::now();
-        self.session.stream_left(stream, resumable)
+        let now = Instant::now();
+        self.last_active = now;
+        self.session.stream_left(stream, resumable, now)
     }
 
     /// When the session has been idle for `timeout`, or, when its client was never heard of again after `initialize`,

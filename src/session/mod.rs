@@ -112,6 +112,8 @@ struct Asked {
     /// What carried it.
     stream: StreamId,
     number: u64,
+    /// The client has left that stream, perhaps without having seen the request, and has until then to come back.
+    until: Option<Instant>,
 }
 
 impl Session {
@@ -227,7 +229,7 @@ impl Session {
             oldest.and_then(|id| self.asked.remove(&id));
         }
         self.asked_ever += 1;
-        self.asked.insert(id.clone(), Asked { stream, number: self.asked_ever });
+        self.asked.insert(id.clone(), Asked { stream, number: self.asked_ever, until: None });
     }
 
     /// A GET stream opened. What was held goes out on it; the oldest stream may end for it.
@@ -252,20 +254,29 @@ impl Session {
     /// disconnect never cancels. What names one of them goes to the stream still if it can be taken up again;
     /// everything else takes another way. Returned is what the server must be told: requests of its own on a stream
     /// that nobody has seen and nobody can take up again have no answer to wait for.
-    pub fn stream_left(&mut self, stream: StreamId, resumable: bool) -> Vec<Line> {
+    pub fn stream_left(&mut self, stream: StreamId, resumable: bool, now: Instant) -> Vec<Line> {
         self.listeners.retain(|s| *s != stream);
         self.in_flight.stream_left(stream, resumable);
         if resumable {
+            self.asked_on(stream).for_each(|asked| asked.until = Some(now + HELD_FOR));
             return Vec::new();
         }
-        let lost = self.asked.iter().filter(|(_, asked)| asked.stream == stream).map(|(id, _)| id.clone());
-        let lost: Vec<_> = lost.collect();
-        self.asked.retain(|_, asked| asked.stream != stream);
-        lost.iter().map(|id| no_stream().response(Some(id)).line).collect()
+        self.take_back(|asked| asked.stream == stream)
+    }
+
+    fn asked_on(&mut self, stream: StreamId) -> impl Iterator<Item = &mut Asked> {
+        self.asked.values_mut().filter(move |asked| asked.stream == stream)
+    }
+
+    /// Waits no longer for the client's answers to these, and says so to the server.
+    fn take_back(&mut self, lost: impl Fn(&Asked) -> bool) -> Vec<Line> {
+        let lost = self.asked.extract_if(|_, asked| lost(asked));
+        lost.map(|(id, _)| no_stream().response(Some(&id)).line).collect()
     }
 
     /// The client has taken up a stream again that it had left; what waits for a listener goes out on one.
     pub fn stream_resumed(&mut self, stream: StreamId, kind: StreamKind) -> Vec<Delivery> {
+        self.asked_on(stream).for_each(|asked| asked.until = None);
         match kind {
             StreamKind::Exchange => {
                 self.in_flight.stream_resumed(stream);
@@ -352,12 +363,14 @@ impl Session {
 
     /// When something next may become due.
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.in_flight.next_deadline().into_iter().chain(self.held.next_deadline()).min()
+        let asked = self.asked.values().filter_map(|asked| asked.until).min();
+        self.in_flight.next_deadline().into_iter().chain(self.held.next_deadline()).chain(asked).min()
     }
 
     /// Ends what has waited too long.
     pub fn expire(&mut self, now: Instant) -> Expired {
-        let mut out = Expired::default();
+        let to_server = self.take_back(|asked| asked.until.is_some_and(|until| until <= now));
+        let mut out = Expired { deliveries: Vec::new(), to_server };
         // While the client is asked something, the server has nothing to say.
         self.asked.values().for_each(|asked| self.in_flight.touch(asked.stream, now));
         for (exchange, after, last) in self.in_flight.expire(now) {

@@ -276,22 +276,20 @@ impl Response {
     }
 
     pub(crate) async fn next_event(&mut self) -> Option<Event> {
-        self.try_next_event().await.unwrap_or_else(|error| panic!("the stream broke: {error}"))
+        // Comments that keep the stream alive do not keep the test waiting.
+        let next = within("an event", self.try_next_event()).await;
+        next.unwrap_or_else(|error| panic!("the stream broke: {error}"))
     }
 
-    /// As [`Self::next_event`], where a stream that breaks is what happens.
+    /// As [`Self::next_event`], where a stream that breaks is what happens, and one that is kept alive may go on.
     pub(crate) async fn try_next_event(&mut self) -> Result<Option<Event>, String> {
-        // Comments that keep the stream alive do not keep the test waiting.
-        let next = async {
-            loop {
-                match self.try_next_item().await? {
-                    Some(Item::Event(event)) => return Ok(Some(event)),
-                    Some(Item::Comment(_)) => {}
-                    None => return Ok(None),
-                }
+        loop {
+            match self.try_next_item().await? {
+                Some(Item::Event(event)) => return Ok(Some(event)),
+                Some(Item::Comment(_)) => {}
+                None => return Ok(None),
             }
-        };
-        within("an event", next).await
+        }
     }
 
     /// The next event or comment on a stream; `None` at its end.
