@@ -11,14 +11,12 @@ use crate::World;
 use crate::ledger::{End, Ledger, error};
 use crate::support::http::{Http, Response};
 use crate::support::session::VERSION;
-use crate::work::{Call, Notice, Steps, initialize, notice};
+use crate::work::{Call, LONGEST, Notice, Steps, initialize, notice};
 
 /// Most calls of a client at once.
 const AT_ONCE: u64 = 4;
 /// Most calls of one session.
 const CALLS: u64 = 80;
-/// How long a call may take with all that can go wrong, such as a question of the server's that its client misses.
-const LONGEST: Duration = Duration::from_secs(50);
 /// How often a broken stream is asked for again.
 const TRIES: u32 = 20;
 

@@ -11,7 +11,7 @@ use crate::support::BRIDGE;
 use crate::support::certs::cert;
 use crate::support::proc::MARK;
 use crate::support::process::Process;
-use crate::work::{Call, Notice, Steps, initialize, notice};
+use crate::work::{Call, LONGEST, Notice, Steps, initialize, notice};
 
 /// Most calls of a client at once.
 const AT_ONCE: u64 = 4;
@@ -90,7 +90,8 @@ impl<'a> Client<'a> {
             self.process.send(&call.request());
         }
         while !calls.is_empty() {
-            let message = self.process.next_message();
+            let line = self.process.next_line_within(LONGEST).expect("stdout is open");
+            let message: Value = serde_json::from_str(&line).unwrap();
             let answers = |call: &Call| message.get("method").is_none() && message["id"] == call.id;
             let Some(at) = calls.iter().position(|call| answers(call) || call.is_named_by(&message)) else {
                 self.notice(&message);

@@ -1,11 +1,15 @@
 //! The calls that clients make, each of which knows its own answer from everybody else's.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::World;
 use crate::ledger::{End, error};
 use crate::support::session::VERSION;
 
+/// How long a call may take with all that can go wrong, such as a question of the server's that its client misses.
+pub(crate) const LONGEST: Duration = Duration::from_secs(50);
 const PROGRESS: &str = "notifications/progress";
 const CHANGED: &str = "notifications/tools/list_changed";
 /// Largest text asked for, in bytes: more than is kept for a stream that breaks.
