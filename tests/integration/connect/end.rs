@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::support::DEADLINE;
 use crate::support::connect::{Connect, Pair, initialize_params, opened, until};
-use crate::support::proc::memory;
+use crate::support::proc::peak_memory;
 use crate::support::remote::{Events, Remote, STUCK, Wire};
 
 const MESSAGES: usize = 300;
@@ -121,8 +121,8 @@ fn a_client_that_does_not_read_costs_bounded_memory_and_gets_everything_later() 
     let events = child.listen(&remote);
     let (taken, is_stuck) = flood(events.into_wire(), MESSAGES, &"x".repeat(BYTES));
     assert!(is_stuck, "{taken} bytes were taken though nobody reads them");
-    let peak = memory(child.0.id(), "VmHWM:");
-    assert!(peak < 120 * 1024, "{peak} KiB after {taken} bytes");
+    let peak = peak_memory(child.0.id());
+    assert!(peak < 120 << 20, "{peak} bytes after {taken} bytes");
     let stdout = BufReader::new(child.0.stdout.take().unwrap());
     let (sender, lines) = mpsc::channel();
     std::thread::spawn(move || stdout.lines().try_for_each(|line| sender.send(line.unwrap().len())));

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::support::connect::{Connect, Pair, initialize_params, opened};
 use crate::support::h2::{GOAWAY, H2, RST_STREAM, frame};
-use crate::support::proc::memory;
+use crate::support::proc::peak_memory;
 use crate::support::remote::{Remote, Request, Wire};
 
 const JSON: &str = "content-type: application/json";
@@ -118,8 +118,8 @@ fn one_gibibyte_is_refused_in_bounded_memory() {
             assert!(error.contains("more than 67108864 bytes"), "{error}");
         }
     }
-    let peak = memory(pair.client.pid(), "VmHWM:");
-    assert!(peak < 160 * 1024, "{peak} KiB");
+    let peak = peak_memory(pair.client.pid());
+    assert!(peak < 160 << 20, "{peak} bytes");
 }
 
 /// Writes one gibibyte of one JSON text or event, for as long as it is taken.
