@@ -17,6 +17,10 @@ pub const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 pub const INITIALIZE: &str = "initialize";
 /// The client's confirmation of `initialize`.
 pub const INITIALIZED: &str = "notifications/initialized";
+/// Calls a tool, by its name.
+pub const CALL_TOOL: &str = "tools/call";
+/// Gets a prompt, by its name.
+pub const GET_PROMPT: &str = "prompts/get";
 /// Progress of a request, attributed by its token.
 pub const PROGRESS: &str = "notifications/progress";
 /// Cancels a request that is in flight.

@@ -24,7 +24,8 @@ use crate::{
         writer::Writer,
     },
     jsonrpc::{ErrorObject, Kind, Line, Message, Payload, RequestId, code, parse},
-    mcp,
+    logging, mcp,
+    metrics::{Exchanges, Outcome, Running},
 };
 
 /// Most requests in flight.
@@ -38,8 +39,9 @@ pub(super) struct Bridge {
     pub(super) remote: Remote,
     stdout: Writer,
     session: Mutex<Session>,
-    /// Requests that wait for an answer; their tokens end the wait.
-    in_flight: Mutex<HashMap<RequestId, CancellationToken>>,
+    /// Requests that wait for an answer.
+    in_flight: Mutex<HashMap<RequestId, Waiting>>,
+    counts: Exchanges,
     /// Held while a lost session is opened again.
     pub(super) reopening: tokio::sync::Mutex<()>,
     /// The number of the session in use, for the one who listens.
@@ -51,13 +53,22 @@ pub(super) struct Bridge {
     listener: Mutex<CancellationToken>,
 }
 
+/// A request that waits for its answer.
+#[derive(Debug)]
+struct Waiting {
+    /// Ends the wait.
+    cancelled: CancellationToken,
+    running: Running,
+}
+
 impl Bridge {
-    pub(super) fn new(remote: Remote, stdout: Writer) -> Arc<Self> {
+    pub(super) fn new(remote: Remote, stdout: Writer, counts: Exchanges) -> Arc<Self> {
         Arc::new(Self {
             remote,
             stdout,
             session: Mutex::default(),
             in_flight: Mutex::default(),
+            counts,
             reopening: tokio::sync::Mutex::default(),
             epoch: watch::Sender::new(0),
             reached: Notify::new(),
@@ -70,7 +81,7 @@ impl Bridge {
         self.session.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn in_flight(&self) -> MutexGuard<'_, HashMap<RequestId, CancellationToken>> {
+    fn in_flight(&self) -> MutexGuard<'_, HashMap<RequestId, Waiting>> {
         self.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -108,10 +119,11 @@ impl Bridge {
     }
 
     async fn take(self: &Arc<Self>, message: Message) {
+        logging::body(None, "from the client", message.line.as_str());
         match &message.kind {
-            Kind::Request { id, .. } => {
+            Kind::Request { id, method, .. } => {
                 let id = id.clone();
-                if let Some(cancelled) = self.begin(&id).await {
+                if let Some(cancelled) = self.begin(&id, method).await {
                     let begins = self.note(&message);
                     let exchange = exchange::run(Arc::clone(self), message, id, cancelled);
                     let exchange = self.exchanges.spawn(exchange);
@@ -149,7 +161,8 @@ impl Bridge {
     }
 
     /// Notes a request in flight, unless there may be no more or it is there already.
-    async fn begin(&self, id: &RequestId) -> Option<CancellationToken> {
+    async fn begin(&self, id: &RequestId, method: &str) -> Option<CancellationToken> {
+        let running = self.counts.begin(method);
         let refused = {
             let mut in_flight = self.in_flight();
             if in_flight.contains_key(id) {
@@ -159,7 +172,7 @@ impl Bridge {
                 ErrorObject::internal("too_many_requests", text)
             } else {
                 let cancelled = CancellationToken::new();
-                in_flight.insert(id.clone(), cancelled.clone());
+                in_flight.insert(id.clone(), Waiting { cancelled: cancelled.clone(), running });
                 return Some(cancelled);
             }
         };
@@ -170,7 +183,8 @@ impl Bridge {
     /// A cancelled request gets no answer. `initialize` is never cancelled.
     fn cancel(&self, id: &RequestId) {
         if !self.session().is_initialize(id) {
-            self.in_flight().remove(id).inspect(CancellationToken::cancel);
+            let waiting = self.in_flight().remove(id);
+            waiting.into_iter().for_each(Waiting::cancel);
         }
     }
 
@@ -222,10 +236,11 @@ impl Bridge {
 
     /// A message of the server's, for the client. An answer passes once, and only if it is waited for.
     pub(super) async fn deliver(&self, message: Message) {
-        if let Kind::Response { id, .. } = &message.kind {
-            let waited_for = id.as_ref().and_then(|id| self.in_flight().remove(id));
-            if waited_for.is_none() {
-                return log::warn!("an answer of the server's is dropped: nobody waits for it");
+        logging::body(None, "from the server", message.line.as_str());
+        if let Kind::Response { id, is_error } = &message.kind {
+            match id.as_ref().and_then(|id| self.in_flight().remove(id)) {
+                Some(waiting) => waiting.running.end(if *is_error { Outcome::Error } else { Outcome::Ok }),
+                None => return log::warn!("an answer of the server's is dropped: nobody waits for it"),
             }
         }
         self.write(message.line).await;
@@ -284,7 +299,7 @@ impl Bridge {
     /// Ends the session and everything that still runs.
     pub(super) async fn leave(self: Arc<Self>, patience: Duration) {
         self.stop_listening();
-        self.in_flight().drain().for_each(|(_, cancelled)| cancelled.cancel());
+        self.in_flight().drain().for_each(|(_, waiting)| waiting.cancel());
         let (_, headers) = self.session().headers();
         if headers.id.is_some()
             && let Ok(Err(e)) = timeout(patience, self.remote.delete(&headers)).await
@@ -293,6 +308,14 @@ impl Bridge {
         }
         self.stdout.close();
         let _ = timeout(patience, self.stdout.closed()).await;
+    }
+}
+
+impl Waiting {
+    /// Nobody wants the answer any more.
+    fn cancel(self) {
+        self.cancelled.cancel();
+        self.running.end(Outcome::Cancelled);
     }
 }
 

@@ -10,7 +10,7 @@ mod parse;
 pub use error::{ErrorObject, code};
 pub use id::RequestId;
 pub use line::Line;
-pub use parse::{Invalid, Payload, parse};
+pub use parse::{About, Invalid, Payload, about_message as about, parse};
 use serde::Serialize;
 
 /// One request, notification or response.

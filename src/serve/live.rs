@@ -17,6 +17,7 @@ use crate::{
     auth::Principal,
     framing::writer::{Unwritable, Writer},
     jsonrpc::{ErrorObject, Line, Message},
+    logging,
     mcp::{self, LegacyRevision},
     session::{Delivery, EventId, Intake, Replay, Session, StreamId, StreamKind},
 };
@@ -98,11 +99,12 @@ impl Live {
         transport: Transport,
         stdin: Writer,
         session: Session,
+        replay: Replay,
     ) -> Arc<Self> {
         let state = State {
             session,
             outboxes: HashMap::new(),
-            replay: Replay::default(),
+            replay,
             last_active: Instant::now(),
             claimed: false,
             looks_at: None,
@@ -214,6 +216,7 @@ impl Live {
                     message.request_id().inspect(|id| state.session.withdraw(id));
                     return Err(unwritable(e));
                 }
+                logging::body(Some(self.short_id()), "from the client", message.line.as_str());
                 state.deliver_now(deliveries);
             }
         }

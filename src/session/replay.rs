@@ -8,6 +8,8 @@ use std::{
     str::FromStr,
 };
 
+use prometheus_client::metrics::counter::Counter;
+
 use super::StreamId;
 use crate::jsonrpc::Line;
 
@@ -67,6 +69,8 @@ pub struct Replay {
     streams: HashMap<StreamId, Log>,
     events: VecDeque<(EventId, Line)>,
     bytes: usize,
+    /// Counts the events that made room for newer ones.
+    dropped: Counter,
 }
 
 #[derive(Debug)]
@@ -82,6 +86,11 @@ struct Log {
 }
 
 impl Replay {
+    /// An empty one, which counts what it drops.
+    pub fn new(dropped: Counter) -> Self {
+        Self { dropped, ..Self::default() }
+    }
+
     /// A new stream. One that has not begun may yet be answered with plain JSON.
     pub fn open(&mut self, stream: StreamId, kind: StreamKind, begun: bool) {
         self.streams.insert(stream, Log { kind, newest: 0, dropped: 0, begun, ended: false });
@@ -150,6 +159,7 @@ impl Replay {
         while self.events.len() > MAX_EVENTS || self.bytes > MAX_BYTES {
             let Some((id, line)) = self.events.pop_front() else { return };
             self.bytes -= line.len();
+            self.dropped.inc();
             if let Some(log) = self.streams.get_mut(&id.stream) {
                 log.dropped = id.place;
             }
@@ -221,7 +231,7 @@ mod tests {
         let id = |place| EventId { kind: StreamKind::Listener, stream: STREAM, place };
         assert!(replay.after(id(9)).is_none());
         assert!(!replay.keeps(id(10)) && replay.keeps(id(11)));
-        assert_eq!(places(&replay, 10)[0], 11);
+        assert_eq!((places(&replay, 10)[0], replay.dropped.get()), (11, 10));
         let big = notification("x", &"y".repeat(MAX_BYTES));
         replay.record(STREAM, &big, false);
         assert_eq!((replay.bytes, replay.events.len()), (0, 0));
