@@ -24,6 +24,8 @@ use crate::{
 
 /// A new log file may be read by its owner and group.
 const FILE_MODE: u32 = 0o640;
+/// The target of the lines that requests leave, which are not heard with `logging.requests: false`.
+pub const REQUESTS: &str = "mcp_bridge::requests";
 /// The target of message bodies, which are heard with `logging.bodies` only.
 const BODIES: &str = "mcp_bridge::bodies";
 /// How much of a body is shown, in bytes.
@@ -57,12 +59,13 @@ pub fn prepare(config: &Logging) -> io::Result<Prepared> {
         LogFormat::Text => text,
         LogFormat::Json => json,
     };
-    let bodies = if config.bodies { config.level } else { LevelFilter::Off };
+    let heard = |asked: bool| if asked { config.level } else { LevelFilter::Off };
     let mut builder = Builder::new();
     builder
         .filter_level(config.level.min(LevelFilter::Warn))
         .filter_module("mcp_bridge", config.level)
-        .filter_module(BODIES, bodies)
+        .filter_module(REQUESTS, heard(config.requests))
+        .filter_module(BODIES, heard(config.bodies))
         .write_style(WriteStyle::Never)
         .target(target(&config.output)?)
         .format(format);

@@ -10,9 +10,13 @@ pub fn is_hidden(c: char) -> bool {
 
 /// The text on one line, with hidden characters as escapes.
 pub fn write_visible(out: &mut impl Write, text: &str) -> fmt::Result {
-    text.chars().try_for_each(|c| {
-        if is_hidden(c) { write!(out, "{}", c.escape_default()) } else { out.write_char(c) }
-    })
+    let mut done = 0;
+    for (at, c) in text.char_indices().filter(|(_, c)| is_hidden(*c)) {
+        out.write_str(&text[done..at])?;
+        write!(out, "{}", c.escape_default())?;
+        done = at + c.len_utf8();
+    }
+    out.write_str(&text[done..])
 }
 
 /// The beginning of the text, of at most `max` bytes.
@@ -34,6 +38,7 @@ mod tests {
     #[test]
     fn what_could_pass_for_another_line_is_an_escape() {
         assert_eq!(visible("a\r\n2026 INFO b\u{1b}[2J é"), "a\\r\\n2026 INFO b\\u{1b}[2J é");
+        assert_eq!((visible("").as_str(), visible("é").as_str(), visible("\n").as_str()), ("", "é", "\\n"));
         assert_eq!(visible("a\u{2028}b\u{202e}c\u{feff}"), "a\\u{2028}b\\u{202e}c\\u{feff}");
     }
 

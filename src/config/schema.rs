@@ -127,6 +127,7 @@ pub(super) static KEYS: &[Key] = &[
     both("logging.level").live(),
     both("logging.format").live(),
     both("logging.output").live(),
+    server("logging.requests").live(),
     both("logging.bodies").live(),
     both("metrics.listen"),
 ];

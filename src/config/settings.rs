@@ -332,6 +332,8 @@ pub struct Logging {
     pub format: LogFormat,
     /// `logging.output`; default stderr.
     pub output: LogOutput,
+    /// `logging.requests`; default true.
+    pub requests: bool,
     /// `logging.bodies`; default false.
     pub bodies: bool,
 }

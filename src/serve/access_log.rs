@@ -19,6 +19,7 @@ use crate::{
     auth::Principal,
     http::{Peer, Tally},
     jsonrpc::{self, Message, Payload},
+    logging::REQUESTS,
     metrics::Http,
     text::head,
 };
@@ -79,7 +80,7 @@ impl AccessLog {
     /// A request has come. `probe` says that it asks for nothing but the bridge's health.
     pub(super) fn begin<B>(&self, request: &Request<B>, peer: &Arc<Peer>, probe: bool) -> Entry {
         let level = if probe { Level::Debug } else { Level::Info };
-        let facts = log::log_enabled!(level).then(|| {
+        let facts = log::log_enabled!(target: REQUESTS, level).then(|| {
             let number = self.number.fetch_add(1, Ordering::Relaxed);
             Box::new(Facts {
                 level,
@@ -158,7 +159,7 @@ impl Drop for Entry {
             log::logger().log(
                 &Record::builder()
                     .level(facts.level)
-                    .target(module_path!())
+                    .target(REQUESTS)
                     .args(format_args!("{} {}", facts.verb, facts.path))
                     .key_values(&line)
                     .build(),

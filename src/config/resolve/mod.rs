@@ -94,6 +94,7 @@ fn logging(r: &mut Reader<'_>, mode: Mode) -> Result<Logging, Fault> {
         level: r.choice("logging.level", &levels)?.unwrap_or(log::LevelFilter::Info),
         format: r.choice("logging.format", &formats)?.unwrap_or_default(),
         output,
+        requests: r.flag("logging.requests", true)?,
         bodies: r.flag("logging.bodies", false)?,
     })
 }

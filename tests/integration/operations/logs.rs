@@ -62,6 +62,17 @@ async fn each_request_is_a_line_that_says_what_is_known_of_it() {
 }
 
 #[tokio::test]
+async fn lines_of_requests_can_be_turned_off() {
+    let mut bridge = Serve::new(Guard::None).config("logging: {level: debug, requests: false}").start();
+    let session = Session::open(&bridge.http()).await;
+    session.call("echo", json!({"message": "x"})).await;
+    session.http.delete().await;
+    bridge.terminate();
+    let log = bridge.stderr();
+    assert!(log.contains(": opened by") && !log.contains("POST /mcp"), "{log}");
+}
+
+#[tokio::test]
 async fn in_json_the_facts_are_members() {
     let bridge = Serve::new(Guard::None).arg("--log-format=json").start();
     let session = Session::open(&bridge.http()).await;

@@ -131,11 +131,11 @@ async fn limits_change() {
     let call =
         json!({"jsonrpc": "2.0", "id": 9, "method": "ping", "params": {"x": "y".repeat(3000)}}).to_string();
     assert_eq!(session.http.post(call.clone()).await.status, 200);
-    served.reload("server: {max_body_size: 2KiB, max_connections: 3, session: {max_sessions: 1}}").await;
+    served.reload("server: {max_body_size: 2KiB, max_connections: 50, session: {max_sessions: 1}}").await;
     assert_eq!(session.http.post(call.clone()).await.status, 413);
     assert_eq!(status(&served.http()).await, 503);
     let scrape = Scrape::of(&served.process).await;
-    assert_eq!(scrape.sum("mcp_bridge_connections_limit", &[]), 3);
+    assert_eq!(scrape.sum("mcp_bridge_connections_limit", &[]), 50);
     served.reload("").await;
     assert_eq!(session.http.post(call).await.status, 200);
     assert_eq!(status(&served.http()).await, 200);
