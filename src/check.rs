@@ -4,7 +4,9 @@ use std::io::{self, Write};
 
 use mcp_bridge::{
     config::{Config, Role},
-    connect, serve,
+    connect,
+    metrics::Metrics,
+    serve,
     tls::{Report, fips},
 };
 use serde::Serialize;
@@ -34,7 +36,8 @@ pub(crate) fn run(config: &Config, json: bool) -> Result<(), Failure> {
             ("server", format!("{}{}", serve.listen, serve.path), prepared.tls.map(|tls| tls.report()))
         }
         Role::Connect(connect) => {
-            let client = connect::Client::load(connect).map_err(Failure::configuration)?;
+            let client =
+                connect::Client::load(connect, &Metrics::default()).map_err(Failure::configuration)?;
             ("client", connect.url.to_string(), client.tls.map(|tls| tls.report()))
         }
     };

@@ -1,37 +1,115 @@
 //! Configuration → the log.
+//!
+//! A record is a sentence, and for some also facts (`log::kv`): text shows them as `key=value` after the sentence, JSON as
+//! members. Each record is one line, whatever a peer has put into it.
 
 use std::{
-    fmt::Write as _,
+    fmt::{self, Write as _},
     fs::OpenOptions,
     io::{self, Write},
     os::unix::fs::OpenOptionsExt,
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard},
 };
 
-use env_logger::{Builder, Target, WriteStyle, fmt::Formatter};
-use log::{LevelFilter, Record};
+use env_logger::{Builder, Logger, Target, WriteStyle, fmt::Formatter};
+use log::{
+    LevelFilter, Metadata, Record,
+    kv::{self, Key, Value, VisitSource},
+};
 
-use crate::config::{LogFormat, LogOutput, Logging};
+use crate::{
+    config::{LogFormat, LogOutput, Logging},
+    text::{head, is_hidden, write_visible},
+};
 
 /// A new log file may be read by its owner and group.
 const FILE_MODE: u32 = 0o640;
+/// The target of the lines that requests leave, which are not heard with `logging.requests: false`.
+pub const REQUESTS: &str = "mcp_bridge::requests";
+/// The target of message bodies, which are heard with `logging.bodies` only.
+const BODIES: &str = "mcp_bridge::bodies";
+/// How much of a body is shown, in bytes.
+const MAX_BODY: usize = 64 * 1024;
+
+/// The process's log. Clones share it.
+#[derive(Clone)]
+pub struct Log(Arc<Current>);
+
+/// A log that could be put into force: what it needs is open.
+pub struct Prepared(Logger);
+
+struct Current(RwLock<Logger>);
 
 /// Starts logging. What the libraries below have to say is heard from `warn` on.
 ///
 /// The error names the file that can't be opened.
-pub fn start(config: &Logging) -> io::Result<()> {
+pub fn start(config: &Logging) -> io::Result<Log> {
+    let Prepared(logger) = prepare(config)?;
+    log::set_max_level(logger.filter());
+    let current = Arc::new(Current(RwLock::new(logger)));
+    log::set_boxed_logger(Box::new(Arc::clone(&current))).map_err(io::Error::other)?;
+    Ok(Log(current))
+}
+
+/// Opens what `config` names, and changes nothing.
+///
+/// The error names the file that can't be opened.
+pub fn prepare(config: &Logging) -> io::Result<Prepared> {
     let format = match config.format {
         LogFormat::Text => text,
         LogFormat::Json => json,
     };
+    let heard = |asked: bool| if asked { config.level } else { LevelFilter::Off };
     let mut builder = Builder::new();
     builder
         .filter_level(config.level.min(LevelFilter::Warn))
         .filter_module("mcp_bridge", config.level)
+        .filter_module(REQUESTS, heard(config.requests))
+        .filter_module(BODIES, heard(config.bodies))
         .write_style(WriteStyle::Never)
         .target(target(&config.output)?)
         .format(format);
-    let started = builder.try_init();
-    started.map_err(io::Error::other)
+    Ok(Prepared(builder.build()))
+}
+
+impl Log {
+    /// Logs by `prepared` from now on; a file of before is closed.
+    pub fn switch(&self, Prepared(logger): Prepared) {
+        let level = logger.filter();
+        *self.0.0.write().unwrap_or_else(PoisonError::into_inner) = logger;
+        log::set_max_level(level);
+    }
+}
+
+impl Current {
+    fn get(&self) -> RwLockReadGuard<'_, Logger> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl log::Log for Current {
+    fn enabled(&self, metadata: &Metadata) -> bool {
+        self.get().enabled(metadata)
+    }
+
+    fn log(&self, record: &Record) {
+        self.get().log(record);
+    }
+
+    fn flush(&self) {
+        self.get().flush();
+    }
+}
+
+/// A message's body, for whom `logging.bodies` is set. `session` is the beginning of an id; `way` says whose message it is.
+pub fn body(session: Option<&str>, way: &str, text: &str) {
+    if !log::log_enabled!(target: BODIES, log::Level::Debug) {
+        return;
+    }
+    let (shown, length) = (head(text, MAX_BODY), text.len());
+    let cut = if shown.len() < length { "…" } else { "" };
+    let session = session.unwrap_or("none");
+    log::debug!(target: BODIES, session, bytes = length; "{way}: {shown}{cut}");
 }
 
 fn target(output: &LogOutput) -> io::Result<Target> {
@@ -48,38 +126,103 @@ fn target(output: &LogOutput) -> io::Result<Target> {
 }
 
 fn text(out: &mut Formatter, record: &Record) -> io::Result<()> {
-    let time = out.timestamp_millis();
-    let message = one_line(&record.args().to_string());
-    writeln!(out, "{time} {:<5} {message}", record.level())
+    let mut line = Text(String::with_capacity(256));
+    let written = line.write(record);
+    writeln!(out, "{} {:<5} {}", out.timestamp_millis(), record.level(), line.0)?;
+    written.map_err(io::Error::other)
+}
+
+/// What follows time and level on a line of text.
+struct Text(String);
+
+impl Text {
+    fn write(&mut self, record: &Record) -> Result<(), kv::Error> {
+        match record.args().as_str() {
+            Some(fixed) => write_visible(&mut self.0, fixed)?,
+            None => write_visible(&mut self.0, &record.args().to_string())?,
+        }
+        record.key_values().visit(self)
+    }
+}
+
+impl<'kvs> VisitSource<'kvs> for Text {
+    fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), kv::Error> {
+        let value = value.to_string();
+        write!(self.0, " {key}=")?;
+        Ok(write_value(&mut self.0, &value)?)
+    }
+}
+
+/// In quotes when it could be taken for more than one value.
+fn write_value(out: &mut String, value: &str) -> fmt::Result {
+    let plain = |c: char| !c.is_whitespace() && !is_hidden(c) && !matches!(c, '"' | '\\' | '=');
+    if !value.is_empty() && value.chars().all(plain) {
+        return out.write_str(value);
+    }
+    out.write_char('"')?;
+    for c in value.chars() {
+        match c {
+            '"' | '\\' => write!(out, "\\{c}")?,
+            c => write_visible(out, c.encode_utf8(&mut [0; 4]))?,
+        }
+    }
+    out.write_char('"')
 }
 
 fn json(out: &mut Formatter, record: &Record) -> io::Result<()> {
-    let line = serde_json::json!({
-        "time": out.timestamp_millis().to_string(),
-        "level": record.level().as_str().to_ascii_lowercase(),
-        "message": record.args().to_string(),
-    });
-    writeln!(out, "{line}")
+    let mut line = serde_json::Map::new();
+    line.insert("time".into(), out.timestamp_millis().to_string().into());
+    line.insert("level".into(), record.level().as_str().to_ascii_lowercase().into());
+    line.insert("message".into(), record.args().to_string().into());
+    record.key_values().visit(&mut Members(&mut line)).map_err(io::Error::other)?;
+    serde_json::to_writer(&mut *out, &line)?;
+    out.write_all(b"\n")
 }
 
-/// A record is one line, whatever a peer has put into it.
-fn one_line(text: &str) -> String {
-    text.chars().fold(String::with_capacity(text.len()), |mut line, c| {
-        if c.is_control() {
-            let _ = write!(line, "{}", c.escape_default());
-        } else {
-            line.push(c);
-        }
-        line
-    })
+struct Members<'a>(&'a mut serde_json::Map<String, serde_json::Value>);
+
+impl<'kvs> VisitSource<'kvs> for Members<'_> {
+    fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), kv::Error> {
+        let number = || value.to_f64().filter(|_| value.to_borrowed_str().is_none());
+        let value = match value.to_u64() {
+            Some(number) => number.into(),
+            None => number().map_or_else(|| value.to_string().into(), Into::into),
+        };
+        self.0.insert(key.as_str().to_owned(), value);
+        Ok(())
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use log::kv::Source;
+
     use super::*;
 
+    fn facts(value: &str) -> String {
+        let pairs = [("name", Value::from(value)), ("status", Value::from(200))];
+        let mut line = Text(String::new());
+        let record = Record::builder().args(format_args!("POST /mcp")).key_values(&pairs).build();
+        line.write(&record).unwrap();
+        line.0
+    }
+
     #[test]
-    fn a_record_can_not_forge_another() {
-        assert_eq!(one_line("a\r\n2026 INFO b\u{1b}[2J é"), "a\\r\\n2026 INFO b\\u{1b}[2J é");
+    fn facts_follow_the_sentence_and_can_not_forge_another() {
+        assert_eq!(facts("echo"), "POST /mcp name=echo status=200");
+        assert_eq!(facts("é/1.0"), "POST /mcp name=é/1.0 status=200");
+        assert_eq!(facts(""), "POST /mcp name=\"\" status=200");
+        assert_eq!(facts("a status=500"), "POST /mcp name=\"a status=500\" status=200");
+        assert_eq!(facts("\" status=\"5"), "POST /mcp name=\"\\\" status=\\\"5\" status=200");
+        assert_eq!(facts("a\nb\u{202e}"), "POST /mcp name=\"a\\nb\\u{202e}\" status=200");
+    }
+
+    #[test]
+    fn numbers_are_numbers_in_json_and_text_is_text() {
+        let pairs = [("a", Value::from(7)), ("b", Value::from(1.5)), ("c", Value::from("7"))];
+        let mut line = serde_json::Map::new();
+        let source: &[(&str, Value<'_>)] = &pairs;
+        source.visit(&mut Members(&mut line)).unwrap();
+        assert_eq!(serde_json::Value::from(line).to_string(), r#"{"a":7,"b":1.5,"c":"7"}"#);
     }
 }

@@ -1,7 +1,10 @@
 //! The `mcp-bridge` program: reads its arguments, runs a command, tells once what went wrong.
 
 mod check;
+mod reload;
 mod run;
+mod service;
+mod signals;
 
 use std::{fmt::Display, path::Path, process::ExitCode};
 
@@ -26,7 +29,7 @@ fn main() -> ExitCode {
             let file = config.file.clone();
             let done = match command {
                 Command::Check { json } => check::run(&config, json),
-                Command::Run => run::run(config),
+                Command::Run => run::run(config, move || cli.load_config().map(|(_, config)| config)),
             };
             done.map_err(|failure| failure.placed(file.as_deref()))
         }

@@ -1,28 +1,50 @@
-//! Running one direction: the log, the runtime and the signals around it.
+//! Running one direction: the log, the runtime, the metrics and the signals around it.
 
-use std::{io, process, time::Duration};
+use std::{
+    net::SocketAddr,
+    pin::Pin,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use log::{debug, error, info, warn};
 use mcp_bridge::{
-    config::{self, Config, Role},
+    child,
+    config::{self, Config, ConfigError, Role},
     connect,
     framing::hang_up::hang_up,
-    logging, serve,
-    tls::{self, Reload, fips},
+    http::Shutdown,
+    logging::{self, Log},
+    metrics::Metrics,
+    monitor::{Monitor, Ready},
+    serve,
+    tls::{self, fips},
 };
-use tokio::{
-    runtime,
-    signal::unix::{Signal, SignalKind, signal},
-};
-use tokio_util::sync::CancellationToken;
+use tokio::runtime;
 
-use crate::Failure;
+use crate::{
+    Failure,
+    reload::{Load, Reloader, Running},
+    service::{self, Service},
+    signals::Signals,
+};
 
 /// Threads of `connect`, which serves one client.
 const CONNECT_THREADS: usize = 2;
 
-pub(crate) fn run(config: Config) -> Result<(), Failure> {
-    logging::start(&config.logging).map_err(Failure::configuration)?;
+/// What both directions begin with.
+struct Start {
+    config: Config,
+    load: Load,
+    log: Log,
+}
+
+/// Runs what `config` says until its end; `load` reads the configuration again.
+pub(crate) fn run(
+    config: Config,
+    load: impl Fn() -> Result<Config, ConfigError> + Send + Sync + 'static,
+) -> Result<(), Failure> {
+    let log = logging::start(&config.logging).map_err(Failure::configuration)?;
     log_panics();
     info!("mcp-bridge {} with {}", env!("CARGO_PKG_VERSION"), openssl::version::version());
     if config.fips_required {
@@ -30,11 +52,12 @@ pub(crate) fn run(config: Config) -> Result<(), Failure> {
         info!("FIPS mode: {proof}");
     }
     config.warnings.iter().for_each(|warning| warn!("{warning}"));
-    match config.role {
-        Role::Serve(config) => runtime(None)?.block_on(run_serve(*config)),
+    let start = Start { config, load: Box::new(load), log };
+    match start.config.role.clone() {
+        Role::Serve(config) => runtime(None)?.block_on(run_serve(start, &config)),
         Role::Connect(config) => {
             let runtime = runtime(Some(CONNECT_THREADS))?;
-            let done = runtime.block_on(run_connect(*config));
+            let done = runtime.block_on(run_connect(start, &config));
             // A read of standard input can't be called off; the process ends around it.
             runtime.shutdown_background();
             done
@@ -53,86 +76,93 @@ fn log_panics() {
     std::panic::set_hook(Box::new(|panic| error!("{panic}")));
 }
 
-async fn run_serve(config: config::Serve) -> Result<(), Failure> {
-    let prepared = serve::Prepared::load(&config).map_err(Failure::configuration)?;
-    let reload = prepared.tls.clone();
-    let interval = config.tls.as_ref().map(|tls| tls.policy.reload_interval);
-    let server = serve::Server::bind(config, prepared).map_err(|e| match e {
+async fn run_serve(start: Start, config: &config::Serve) -> Result<(), Failure> {
+    tokio::spawn(child::reap_orphans());
+    let prepared = serve::Prepared::load(config).map_err(Failure::configuration)?;
+    let mut metrics = Metrics::of_serve(fips::status().is_some());
+    if let Some(tls) = &prepared.tls {
+        metrics.expose_tls(tls.clone());
+    }
+    let server = serve::Server::bind(prepared, &metrics).map_err(|e| match e {
         serve::StartError::Bind(_) => Failure::running(e),
         _ => Failure::configuration(e),
     })?;
-    if let Some(tls) = &reload {
-        tell(&tls.warnings(), &tls.report());
+    let (handle, status) = (server.handle(), format!("listening on {}", server.url()));
+    let service = Service::new(&status);
+    if let (Some(tls), Some(config)) = (&handle.tls, &config.tls) {
+        attend(tls, &tls.warnings(), &tls.report(), config.policy.reload_interval);
     }
-    let signals = Signals::handle(reload, interval).map_err(Failure::running)?;
-    info!("listening on {}", server.url());
+    let metrics = Arc::new(metrics);
+    let monitor = monitor(start.config.metrics_listen, &metrics, server.ready())?;
+    let signals = start.signals(Running::Serve(handle), &metrics, &service)?;
+    info!("{status}");
+    service.ready();
+    tokio::spawn(service::keep_alive());
     server.run(signals.stop.cancelled_owned(), signals.cut.cancelled_owned()).await;
+    monitor.stop.cancel();
     info!("stopped");
     Ok(())
 }
 
-async fn run_connect(config: config::Connect) -> Result<(), Failure> {
-    let interval = config.tls.policy.reload_interval;
-    let client = connect::Client::load(&config).map_err(Failure::configuration)?;
-    if let Some(tls) = &client.tls {
-        tell(&tls.warnings(), &tls.report());
+async fn run_connect(start: Start, config: &config::Connect) -> Result<(), Failure> {
+    let mut metrics = Metrics::of_connect(fips::status().is_some());
+    let client = connect::Client::load(config, &metrics).map_err(Failure::configuration)?;
+    let tls = client.tls.clone();
+    if let Some(tls) = &tls {
+        metrics.expose_tls(tls.clone());
+        attend(tls, &tls.warnings(), &tls.report(), config.tls.policy.reload_interval);
     }
-    let signals = Signals::handle(client.tls.clone(), Some(interval)).map_err(Failure::running)?;
+    let metrics = Arc::new(metrics);
+    let _monitor = monitor(start.config.metrics_listen, &metrics, Arc::new(AlwaysReady))?;
+    let signals = start.signals(Running::Connect(tls), &metrics, &Service::none())?;
     let stop = async {
         tokio::select! {
             () = signals.stop.cancelled() => {}
-            () = hang_up(io::stdout()) => debug!("nobody reads standard output any more"),
+            () = hang_up(std::io::stdout()) => debug!("nobody reads standard output any more"),
         }
     };
     client.run(tokio::io::stdin(), tokio::io::stdout(), stop).await;
     Ok(())
 }
 
-/// The policy in force, and what deserves attention about it.
-fn tell(warnings: &[String], report: &tls::Report) {
+impl Start {
+    fn signals(self, running: Running, metrics: &Metrics, service: &Service) -> Result<Signals, Failure> {
+        let Self { config, load, log } = self;
+        let (current, metrics) = (Mutex::new(config), metrics.reloads.clone());
+        let reloader = Reloader { load, current, log, running, metrics, service: service.clone() };
+        Signals::handle(reloader, service.clone()).map_err(Failure::running)
+    }
+}
+
+/// Tells the policy in force, and what deserves attention about it; loads its files anew when they change.
+fn attend<T: tls::Reload>(tls: &T, warnings: &[String], report: &tls::Report, interval: Duration) {
     for warning in warnings {
         warn!("{warning}");
     }
     report.to_string().lines().for_each(|line| debug!("{line}"));
+    tokio::spawn(tls::watch(tls.clone(), interval));
 }
 
-/// What the process is told from outside.
-struct Signals {
-    /// End in good order.
-    stop: CancellationToken,
-    /// End now.
-    cut: CancellationToken,
-}
-
-impl Signals {
-    /// SIGTERM and SIGINT stop, a second one cuts; SIGHUP, and a change of its files, reloads `target`.
-    fn handle<T: Reload>(target: Option<T>, interval: Option<Duration>) -> io::Result<Self> {
-        let signals = Self { stop: CancellationToken::new(), cut: CancellationToken::new() };
-        let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        tokio::spawn(end(terminate, interrupt, signals.stop.clone(), signals.cut.clone()));
-        tokio::spawn(reload(signal(SignalKind::hangup())?, target.clone()));
-        if let (Some(target), Some(interval)) = (target, interval) {
-            tokio::spawn(tls::watch(target, interval));
-        }
-        Ok(signals)
+/// Answers scrapers and probes where `metrics.listen` says, if it does.
+fn monitor(
+    address: Option<SocketAddr>,
+    metrics: &Arc<Metrics>,
+    ready: Arc<dyn Ready>,
+) -> Result<Shutdown, Failure> {
+    let shutdown = Shutdown::default();
+    if let Some(address) = address {
+        let monitor = Monitor::bind(address).map_err(Failure::running)?;
+        info!("metrics on {}", monitor.url());
+        tokio::spawn(monitor.run(Arc::clone(metrics), ready, shutdown.clone()));
     }
+    Ok(shutdown)
 }
 
-async fn end(mut terminate: Signal, mut interrupt: Signal, stop: CancellationToken, cut: CancellationToken) {
-    for (token, words) in [(stop, "finishing what is in flight"), (cut, "ending now")] {
-        tokio::select! {
-            _ = terminate.recv() => info!("SIGTERM: {words}"),
-            _ = interrupt.recv() => info!("SIGINT: {words}"),
-        }
-        token.cancel();
-    }
-}
+/// A client that runs can do its work, or says in each answer why not.
+struct AlwaysReady;
 
-async fn reload<T: Reload>(mut hangup: Signal, target: Option<T>) {
-    while hangup.recv().await.is_some() {
-        info!("SIGHUP (process {}): reloading", process::id());
-        let Some(target) = target.clone() else { continue };
-        // What went wrong is in the log, and the old state is in force.
-        let _ = tokio::task::spawn_blocking(move || target.reload()).await;
+impl Ready for AlwaysReady {
+    fn ready(&self) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send + '_>> {
+        Box::pin(std::future::ready(Ok(())))
     }
 }

@@ -110,6 +110,15 @@ impl Authenticator {
         let token = self.tokens.as_ref().map(|tokens| check(tokens, headers)).transpose()?;
         Ok(Principal { token, certificate: certificate.cloned() })
     }
+
+    /// Whether who came in as `principal` could still come in so.
+    pub fn still_accepts(&self, principal: &Principal) -> bool {
+        match (&self.tokens, &principal.token) {
+            (None, None) => true,
+            (Some(tokens), Some(token)) => tokens.contains(token),
+            _ => false,
+        }
+    }
 }
 
 fn check(tokens: &[Token], headers: &HeaderMap) -> Result<Token, Denied> {
@@ -172,6 +181,17 @@ mod tests {
         assert_eq!(try_with(&["Bearer "]), Err(Denied::Malformed));
         assert_eq!(try_with(&["Basic Zmlyc3Q="]), Err(Denied::Malformed));
         assert_eq!(try_with(&["Bearer first", "Bearer first"]), Err(Denied::Malformed));
+    }
+
+    #[test]
+    fn who_came_in_with_a_token_that_is_no_more_is_not_accepted_any_longer() {
+        let (first, second) = (try_with(&["Bearer first"]).unwrap(), try_with(&["Bearer second"]).unwrap());
+        let only_second = vec![AcceptedToken::Plain(Secret::new("second"))];
+        let renewed = Authenticator::new(&ServerAuth::Bearer(only_second)).unwrap();
+        assert!(renewed.still_accepts(&second) && !renewed.still_accepts(&first));
+        let open = Authenticator::new(&ServerAuth::None).unwrap();
+        assert!(!open.still_accepts(&first) && open.still_accepts(&Principal::default()));
+        assert!(!renewed.still_accepts(&Principal::default()));
     }
 
     #[test]

@@ -11,16 +11,20 @@ use std::{
 use nix::unistd::{AccessFlags, access};
 use thiserror::Error;
 
-use crate::config;
+use crate::{config, metrics::Children};
 
 /// What a child sees with `mcp.inherit_env: false`, besides `mcp.env`.
 const BASIC_ENV: [&str; 5] = ["PATH", "HOME", "LANG", "TZ", "TMPDIR"];
+
+/// What the service manager says to the bridge, and to nobody else.
+const SERVICE_ENV: [&str; 3] = ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
 
 /// A child that could be started: its program and directory were there when this was made.
 #[derive(Debug, Clone)]
 pub struct ChildCommand {
     config: config::Mcp,
     program: PathBuf,
+    pub(super) metrics: Children,
 }
 
 /// Why no child could be started.
@@ -43,7 +47,13 @@ impl ChildCommand {
         if let Some(dir) = config.dir.as_ref().filter(|dir| !dir.is_dir()) {
             return Err(CommandError::NoDirectory(dir.clone()));
         }
-        Ok(Self { program: find(config)?, config: config.clone() })
+        Ok(Self { program: find(config)?, config: config.clone(), metrics: Children::default() })
+    }
+
+    /// The same, whose children are counted.
+    #[must_use]
+    pub fn counted_by(self, metrics: Children) -> Self {
+        Self { metrics, ..self }
     }
 
     /// Whether the program and its directory are still there.
@@ -70,9 +80,9 @@ impl ChildCommand {
     fn environment(&self) -> Vec<(OsString, OsString)> {
         let config = &self.config;
         let inherited = env::vars_os().filter(|(name, _)| {
-            let among = |names: &[String]| names.iter().any(|n| OsStr::new(n) == name);
-            let basic = BASIC_ENV.iter().any(|n| OsStr::new(n) == name);
-            !among(&config.withheld_env) && (config.inherit_env || basic)
+            let withheld = config.withheld_env.iter().any(|n| OsStr::new(n) == name);
+            let among = |names: &[&str]| names.iter().any(|n| OsStr::new(n) == name);
+            !withheld && !among(&SERVICE_ENV) && (config.inherit_env || among(&BASIC_ENV))
         });
         let own = config.env.iter().map(|(name, value)| (name.into(), value.expose().into()));
         inherited.chain(own).collect()

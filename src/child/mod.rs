@@ -1,6 +1,7 @@
 //! The MCP server process: how it is found, started, fed, read and ended.
 
 mod command;
+mod orphans;
 mod process;
 mod stderr;
 
@@ -10,6 +11,7 @@ use tokio::net::unix::pipe;
 
 pub use self::{
     command::{ChildCommand, CommandError},
+    orphans::reap_orphans,
     process::{Exit, Process},
 };
 use crate::framing::{lines::Lines, writer::Writer};
@@ -34,10 +36,11 @@ impl ChildCommand {
     ///
     /// Must run inside a Tokio runtime.
     pub fn spawn(&self, label: &str) -> io::Result<Child> {
-        let mut child = self.command().spawn()?;
+        let spawned = orphans::spawn(&mut self.command());
+        let mut child = spawned.inspect_err(|_| self.metrics.not_started())?;
         let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
         // From here on a failure drops `process`, which ends what was started.
-        let mut process = Process::new(child)?;
+        let mut process = Process::new(child, self.metrics.clone())?;
         let (Some(stdin), Some(stdout), Some(stderr)) = pipes else {
             return Err(io::Error::other("a pipe to the child is missing"));
         };

@@ -16,6 +16,9 @@ use tokio::{
     time::timeout,
 };
 
+use super::orphans;
+use crate::metrics::Children;
+
 /// How long the last lines of a child that has exited are waited for.
 const LAST_WORDS: Duration = Duration::from_millis(200);
 
@@ -28,6 +31,18 @@ const BETWEEN_LOOKS: Duration = Duration::from_millis(2);
 /// How a child ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Exit(Option<process::ExitStatus>);
+
+impl Exit {
+    /// One word for it.
+    fn reason(self) -> &'static str {
+        match self.0.map(|status| (status.code(), status.signal())) {
+            Some((Some(0), _)) => "success",
+            Some((Some(_), _)) => "failure",
+            Some((None, _)) => "signal",
+            None => "unknown",
+        }
+    }
+}
 
 impl fmt::Display for Exit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -53,17 +68,22 @@ pub struct Process {
     children: unix::Signal,
     exit: Option<Exit>,
     attendant: Option<JoinHandle<()>>,
+    metrics: Children,
 }
 
 impl Process {
     /// Takes charge of `child`, which leads its own process group.
-    pub(super) fn new(mut child: process::Child) -> io::Result<Self> {
+    pub(super) fn new(mut child: process::Child, metrics: Children) -> io::Result<Self> {
         let group = Pid::from_raw(i32::try_from(child.id()).map_err(io::Error::other)?);
         match unix::signal(SignalKind::child()) {
-            Ok(children) => Ok(Self { child, group, children, exit: None, attendant: None }),
+            Ok(children) => {
+                metrics.started();
+                Ok(Self { child, group, children, exit: None, attendant: None, metrics })
+            }
             Err(e) => {
                 let _ = killpg(group, Signal::SIGKILL);
                 let _ = child.wait();
+                orphans::disown(&child);
                 Err(e)
             }
         }
@@ -131,10 +151,14 @@ impl Process {
             if look > 0 {
                 std::thread::sleep(BETWEEN_LOOKS);
             }
-            self.child.try_wait().ok().flatten()
+            orphans::take_status(&mut self.child)
         });
         let exit = Exit(status);
         self.exit = Some(exit);
+        self.metrics.exited(exit.reason());
+        if status.is_none() {
+            orphans::disown(&self.child);
+        }
         exit
     }
 }
@@ -160,7 +184,7 @@ mod tests {
     fn leader() -> Process {
         let mut command = Command::new("sh");
         command.args(["-c", "trap '' TERM; sleep 1000 & wait"]).process_group(0);
-        Process::new(command.spawn().unwrap()).unwrap()
+        Process::new(orphans::spawn(&mut command).unwrap(), Children::default()).unwrap()
     }
 
     fn group_is_gone(group: Pid) -> bool {

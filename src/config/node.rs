@@ -9,7 +9,7 @@ pub(super) struct Node {
     pub(super) value: Value,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Value {
     Null,
     Scalar(Scalar),
@@ -19,7 +19,7 @@ pub(super) enum Value {
 }
 
 /// One leaf. `text` is what was written: `1.0` stays `1.0`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Scalar {
     pub(super) text: String,
     pub(super) kind: Kind,
@@ -45,6 +45,15 @@ pub(super) enum Origin {
     Option(&'static str),
     Nowhere,
 }
+
+/// Wherever it was written.
+impl PartialEq for Node {
+    fn eq(&self, other: &Self) -> bool {
+        self.value == other.value
+    }
+}
+
+impl Eq for Node {}
 
 impl Node {
     pub(super) fn empty_map() -> Self {

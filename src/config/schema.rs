@@ -11,45 +11,67 @@ use super::{
 pub(super) struct Key {
     pub(super) path: &'static str,
     mode: Option<Mode>,
+    reload: Reload,
+}
+
+/// Where a change of a key takes effect without a restart.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reload {
+    Nowhere,
+    Server,
+    Everywhere,
 }
 
 const fn both(path: &'static str) -> Key {
-    Key { path, mode: None }
+    Key { path, mode: None, reload: Reload::Nowhere }
 }
 
 const fn server(path: &'static str) -> Key {
-    Key { path, mode: Some(Mode::Server) }
+    Key { path, mode: Some(Mode::Server), reload: Reload::Nowhere }
 }
 
 const fn client(path: &'static str) -> Key {
-    Key { path, mode: Some(Mode::Client) }
+    Key { path, mode: Some(Mode::Client), reload: Reload::Nowhere }
+}
+
+impl Key {
+    /// A reload puts a change of it into force.
+    const fn live(self) -> Self {
+        Self { reload: Reload::Everywhere, ..self }
+    }
+
+    /// A reload of a server puts a change of it into force.
+    const fn live_on_server(self) -> Self {
+        Self { reload: Reload::Server, ..self }
+    }
 }
 
 pub(super) static KEYS: &[Key] = &[
     both("mode"),
     server("server.listen"),
     server("server.path"),
-    server("server.allowed_hosts"),
-    server("server.allowed_origins"),
-    server("server.read_timeout"),
-    server("server.idle_timeout"),
-    server("server.handshake_timeout"),
-    server("server.stream_after"),
-    server("server.sse_keepalive_interval"),
-    server("server.max_body_size"),
-    server("server.max_connections"),
-    server("server.max_header_size"),
-    server("server.shutdown_timeout"),
-    server("server.allow_insecure"),
-    server("server.session.timeout"),
-    server("server.session.max_sessions"),
-    server("server.cors.enabled"),
-    server("server.cors.allowed_origins"),
-    server("server.cors.allowed_methods"),
-    server("server.cors.allowed_headers"),
-    server("server.cors.exposed_headers"),
-    server("server.cors.allow_credentials"),
-    server("server.cors.max_age"),
+    server("server.socket_mode"),
+    server("server.allowed_hosts").live(),
+    server("server.allowed_origins").live(),
+    server("server.read_timeout").live(),
+    server("server.idle_timeout").live(),
+    server("server.handshake_timeout").live(),
+    server("server.stream_after").live(),
+    server("server.sse_keepalive_interval").live(),
+    server("server.max_body_size").live(),
+    server("server.max_connections").live(),
+    server("server.max_header_size").live(),
+    server("server.shutdown_timeout").live(),
+    server("server.allow_insecure").live(),
+    server("server.session.timeout").live(),
+    server("server.session.max_sessions").live(),
+    server("server.cors.enabled").live(),
+    server("server.cors.allowed_origins").live(),
+    server("server.cors.allowed_methods").live(),
+    server("server.cors.allowed_headers").live(),
+    server("server.cors.exposed_headers").live(),
+    server("server.cors.allow_credentials").live(),
+    server("server.cors.max_age").live(),
     both("tls.enabled"),
     both("tls.cert_file"),
     both("tls.key_file"),
@@ -68,8 +90,8 @@ pub(super) static KEYS: &[Key] = &[
     client("tls.ca_cert"),
     client("tls.server_name"),
     client("tls.insecure_skip_verify"),
-    both("auth.type"),
-    server("auth.bearer.tokens"),
+    both("auth.type").live_on_server(),
+    server("auth.bearer.tokens").live(),
     client("auth.bearer.token"),
     client("auth.bearer.token_file"),
     client("auth.bearer.token_env"),
@@ -82,9 +104,9 @@ pub(super) static KEYS: &[Key] = &[
     server("mcp.translate"),
     server("mcp.isolation"),
     server("mcp.instances"),
-    both("mcp.max_request_time"),
-    server("mcp.request_timeout"),
-    server("mcp.graceful_shutdown_timeout"),
+    both("mcp.max_request_time").live_on_server(),
+    server("mcp.request_timeout").live(),
+    server("mcp.graceful_shutdown_timeout").live(),
     server("mcp.restart_on_failure"),
     server("mcp.max_restarts"),
     server("mcp.restart_delay"),
@@ -102,12 +124,28 @@ pub(super) static KEYS: &[Key] = &[
     client("client.retry.initial_delay"),
     client("client.retry.max_delay"),
     client("client.retry.multiplier"),
-    both("logging.level"),
-    both("logging.format"),
-    both("logging.output"),
-    both("logging.bodies"),
+    both("logging.level").live(),
+    both("logging.format").live(),
+    both("logging.output").live(),
+    server("logging.requests").live(),
+    both("logging.bodies").live(),
     both("metrics.listen"),
 ];
+
+/// The keys of which `new` says something else than `old`, and whose change needs a restart.
+pub(super) fn restart_for(old: &Node, new: &Node, mode: Mode) -> Vec<&'static str> {
+    let live = |key: &Key| match key.reload {
+        Reload::Nowhere => false,
+        Reload::Server => mode == Mode::Server,
+        Reload::Everywhere => true,
+    };
+    let changed = |key: &&Key| match (old.get(key.path), new.get(key.path)) {
+        (None, None) => false,
+        (Some(old), Some(new)) => old.value != new.value,
+        _ => true,
+    };
+    KEYS.iter().filter(|key| !live(key)).filter(changed).map(|key| key.path).collect()
+}
 
 impl Key {
     /// Whether it may stand in a file of this direction; any will do while that is unknown.

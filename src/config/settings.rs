@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
-use super::secret::Secret;
+use super::{Mode, node::Node, schema, secret::Secret};
 
 /// A whole configuration, ready to run.
 #[derive(Debug, Clone)]
@@ -20,8 +20,35 @@ pub struct Config {
     pub metrics_listen: Option<SocketAddr>,
     /// `tls.fips: required`, which holds for the process also where there is no TLS.
     pub fips_required: bool,
+    /// The values as they were written.
+    pub written: Written,
     /// What loads but deserves an operator's attention; shown once at start and by `check`.
     pub warnings: Vec<String>,
+}
+
+impl Config {
+    /// The direction's name.
+    pub fn mode(&self) -> Mode {
+        match self.role {
+            Role::Serve(_) => Mode::Server,
+            Role::Connect(_) => Mode::Client,
+        }
+    }
+
+    /// The keys that `new` changes and that only a restart puts into force.
+    pub fn restart_for(&self, new: &Self) -> Vec<&'static str> {
+        schema::restart_for(&self.written.0, &new.written.0, self.mode())
+    }
+}
+
+/// What file and command line said. It may hold secrets, and shows nothing.
+#[derive(Clone)]
+pub struct Written(pub(super) Node);
+
+impl fmt::Debug for Written {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Written(***)")
+    }
 }
 
 /// The direction: `mode: server` or `mode: client`.
@@ -88,7 +115,12 @@ pub enum Listen {
         port: u16,
     },
     /// `unix:/path`.
-    Unix(PathBuf),
+    Unix {
+        /// The socket's file.
+        path: PathBuf,
+        /// `server.socket_mode`; default 0660.
+        mode: u32,
+    },
     /// `systemd`: the one socket that the service manager passes in.
     Systemd,
 }
@@ -100,7 +132,7 @@ impl fmt::Display for Listen {
             Self::Tcp { host: None, port } => write!(f, ":{port}"),
             Self::Tcp { host: Some(host), port } if host.contains(':') => write!(f, "[{host}]:{port}"),
             Self::Tcp { host: Some(host), port } => write!(f, "{host}:{port}"),
-            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Unix { path, .. } => write!(f, "unix:{}", path.display()),
             Self::Systemd => f.write_str("systemd"),
         }
     }
@@ -110,7 +142,7 @@ impl Listen {
     /// Whether only this machine can connect: loopback addresses, `localhost` and unix sockets.
     pub fn is_local(&self) -> bool {
         match self {
-            Self::Unix(_) => true,
+            Self::Unix { .. } => true,
             Self::Systemd | Self::Tcp { host: None, .. } => false,
             Self::Tcp { host: Some(host), .. } => {
                 host.eq_ignore_ascii_case("localhost")
@@ -300,6 +332,8 @@ pub struct Logging {
     pub format: LogFormat,
     /// `logging.output`; default stderr.
     pub output: LogOutput,
+    /// `logging.requests`; default true.
+    pub requests: bool,
     /// `logging.bodies`; default false.
     pub bodies: bool,
 }

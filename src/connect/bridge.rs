@@ -29,7 +29,8 @@ use crate::{
         writer::Writer,
     },
     jsonrpc::{ErrorObject, Kind, Line, Message, Payload, RequestId, code, parse},
-    mcp,
+    logging, mcp,
+    metrics::{self, Exchanges},
 };
 
 /// How long the server may take to take in a message that wants no answer.
@@ -56,12 +57,12 @@ pub(super) struct Bridge {
 }
 
 impl Bridge {
-    pub(super) fn new(remote: Remote, stdout: Writer) -> Arc<Self> {
+    pub(super) fn new(remote: Remote, stdout: Writer, counts: Exchanges) -> Arc<Self> {
         Arc::new(Self {
             session: Mutex::new(Session::new(remote.config.transport)),
             remote,
             stdout,
-            in_flight: InFlight::default(),
+            in_flight: InFlight::new(counts),
             reopening: tokio::sync::Mutex::default(),
             epoch: watch::Sender::new(0),
             reached: Notify::new(),
@@ -108,6 +109,7 @@ impl Bridge {
     }
 
     async fn take(self: &Arc<Self>, message: Message) {
+        logging::body(None, "from the client", message.line.as_str());
         match &message.kind {
             Kind::Request { id, .. } => {
                 let id = id.clone();
@@ -221,8 +223,10 @@ impl Bridge {
 
     /// A message of the server's, for the client. An answer passes once, and only if it is waited for.
     pub(super) async fn deliver(&self, message: Message) {
+        logging::body(None, "from the server", message.line.as_str());
         if let Kind::Response { id, is_error } = &message.kind {
-            let waited_for = id.as_ref().and_then(|id| self.in_flight.answered(id));
+            let outcome = if *is_error { metrics::Outcome::Error } else { metrics::Outcome::Ok };
+            let waited_for = id.as_ref().and_then(|id| self.in_flight.answered(id, outcome));
             let Some(change) = waited_for else {
                 // As is usual where the client has cancelled the request meanwhile.
                 return log::info!("an answer of the server's is dropped: nobody waits for it");
@@ -242,7 +246,7 @@ impl Bridge {
 
     /// Answers a request with an error of the bridge's; false if it has been answered or cancelled before.
     pub(super) async fn answer(&self, id: &RequestId, error: &ErrorObject) -> bool {
-        let waits = self.in_flight.answered(id).is_some();
+        let waits = self.in_flight.answered(id, metrics::Outcome::Failed).is_some();
         if waits {
             self.fail(Some(id), error).await;
         }

@@ -12,20 +12,32 @@ use super::session::Change;
 use crate::{
     jsonrpc::{ErrorObject, Kind, Message, RequestId},
     mcp,
+    metrics::{Exchanges, Outcome, Running},
 };
 
 /// Most requests in flight.
 const MAX_IN_FLIGHT: usize = 1024;
 
 /// All requests in flight.
-#[derive(Debug, Default)]
-pub(super) struct InFlight(Mutex<HashMap<RequestId, Entry>>);
+#[derive(Debug)]
+pub(super) struct InFlight {
+    entries: Mutex<HashMap<RequestId, Entry>>,
+    counts: Exchanges,
+}
 
 #[derive(Debug)]
 struct Entry {
     waiting: Waiting,
+    running: Running,
     progress_token: Option<RequestId>,
     change: Change,
+}
+
+impl Entry {
+    fn cancel(self) {
+        self.waiting.cancelled.cancel();
+        self.running.end(Outcome::Cancelled);
+    }
 }
 
 /// What happens to a request while it waits. Clones are about the same request.
@@ -40,12 +52,18 @@ pub(super) struct Waiting {
 }
 
 impl InFlight {
+    pub(super) fn new(counts: Exchanges) -> Self {
+        Self { entries: Mutex::default(), counts }
+    }
+
     fn entries(&self) -> MutexGuard<'_, HashMap<RequestId, Entry>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Notes a request, unless there may be no more or its id is there already.
     pub(super) fn begin(&self, id: &RequestId, message: &Message) -> Result<Waiting, ErrorObject> {
+        // A request that is refused counts too.
+        let running = self.counts.begin(message.method().unwrap_or_default());
         let mut entries = self.entries();
         if entries.contains_key(id) {
             return Err(ErrorObject::invalid("duplicate_id", "the id is that of a request in flight"));
@@ -59,15 +77,17 @@ impl InFlight {
             Kind::Request { progress_token, .. } => progress_token.clone(),
             _ => None,
         };
-        let entry = Entry { waiting: waiting.clone(), progress_token, change: Change::asked_by(message) };
+        let entry =
+            Entry { waiting: waiting.clone(), running, progress_token, change: Change::asked_by(message) };
         entries.insert(id.clone(), entry);
         Ok(waiting)
     }
 
     /// Ends the wait for an answer that is there, and says what the request changes in the session; `None` if nobody
     /// waits for it.
-    pub(super) fn answered(&self, id: &RequestId) -> Option<Change> {
+    pub(super) fn answered(&self, id: &RequestId, outcome: Outcome) -> Option<Change> {
         let entry = self.entries().remove(id)?;
+        entry.running.end(outcome);
         entry.waiting.answered.cancel();
         Some(entry.change)
     }
@@ -75,12 +95,12 @@ impl InFlight {
     /// A cancelled request gets no answer.
     pub(super) fn cancel(&self, id: &RequestId) {
         if let Some(entry) = self.entries().remove(id) {
-            entry.waiting.cancelled.cancel();
+            entry.cancel();
         }
     }
 
     pub(super) fn cancel_all(&self) {
-        self.entries().drain().for_each(|(_, entry)| entry.waiting.cancelled.cancel());
+        self.entries().drain().for_each(|(_, entry)| entry.cancel());
     }
 
     pub(super) fn ids(&self) -> Vec<RequestId> {

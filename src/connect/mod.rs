@@ -26,6 +26,7 @@ use crate::{
     config,
     framing::{lines::Lines, writer::Writer},
     http::{self, BadProxy},
+    metrics::{Exchanges, Metrics},
     tls::{self, TlsError},
 };
 
@@ -56,18 +57,22 @@ pub enum StartError {
 #[derive(Debug)]
 pub struct Client {
     remote: Remote,
+    exchanges: Exchanges,
     /// The TLS side; `None` for an `http` URL.
     pub tls: Option<tls::Connector>,
 }
 
 impl Client {
     /// Loads and resolves everything that the configuration names.
-    pub fn load(config: &config::Connect) -> Result<Self, StartError> {
+    ///
+    /// What happens is counted in `metrics`.
+    pub fn load(config: &config::Connect, metrics: &Metrics) -> Result<Self, StartError> {
         let host = config.url.host().unwrap_or_default();
         let https = config.url.scheme_str() == Some("https");
         let tls = https.then(|| tls::Connector::load(&config.tls, host)).transpose()?;
-        let connector = http::Connector::new(config, tls.clone())?;
-        Ok(Self { remote: Remote::new(config.clone(), connector)?, tls })
+        let connector = http::Connector::new(config, tls.clone(), metrics.handshakes.clone())?;
+        let remote = Remote::new(config.clone(), connector)?;
+        Ok(Self { remote, tls, exchanges: metrics.exchanges.clone() })
     }
 
     /// Takes messages from `stdin` and writes messages, and nothing else, to `stdout`: until `stdin` ends and its
@@ -77,7 +82,7 @@ impl Client {
         R: AsyncRead + Unpin,
         W: AsyncWrite + Send + Unpin + 'static,
     {
-        let bridge = Bridge::new(self.remote, Writer::new(stdout));
+        let bridge = Bridge::new(self.remote, Writer::new(stdout), self.exchanges);
         let (sender, queue) = mpsc::channel(QUEUED_LINES);
         let (mut stop, mut work) = (pin!(stop), pin!(bridge.work(queue)));
         let mut worked = false;

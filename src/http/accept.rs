@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use hyper::{Request, Response, body::Incoming};
-use tokio::{sync::Semaphore, time::sleep};
+use tokio::{sync::watch, time::sleep};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
@@ -11,7 +11,11 @@ use super::{
     connection::{Peer, Shared},
     listener::Listener,
 };
-use crate::{config, tls};
+use crate::{
+    config,
+    metrics::{Handshakes, Places},
+    tls,
+};
 
 /// How long accepting rests after an error such as a lack of file descriptors.
 const REST: Duration = Duration::from_millis(100);
@@ -26,14 +30,17 @@ pub trait Door: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Response<Body>> + Send;
 }
 
-/// The bounds on connections.
+/// The bounds on a connection.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    pub(super) read_timeout: Duration,
-    pub(super) idle_timeout: Duration,
-    pub(super) handshake_timeout: Duration,
-    pub(super) max_header_size: usize,
-    pub(super) max_connections: usize,
+    /// For a request's head and body.
+    pub read_timeout: Duration,
+    /// Between requests.
+    pub idle_timeout: Duration,
+    /// For the TLS handshake.
+    pub handshake_timeout: Duration,
+    /// Of a request's head, in bytes.
+    pub max_header_size: usize,
 }
 
 impl From<&config::Serve> for Limits {
@@ -43,7 +50,6 @@ impl From<&config::Serve> for Limits {
             idle_timeout: config.idle_timeout,
             handshake_timeout: config.handshake_timeout,
             max_header_size: config.max_header_size,
-            max_connections: config.max_connections,
         }
     }
 }
@@ -57,16 +63,24 @@ pub struct Shutdown {
     pub cut: CancellationToken,
 }
 
+/// What a listener's connections have to keep to, and to be counted by.
+#[derive(Debug, Clone)]
+pub struct Terms {
+    /// TLS, when it is on.
+    pub tls: Option<tls::Acceptor>,
+    /// What holds for connections that come from now on.
+    pub limits: watch::Receiver<Limits>,
+    /// How many there may be.
+    pub places: Places,
+    /// What says so, for the log.
+    pub places_from: &'static str,
+    /// How their handshakes go.
+    pub handshakes: Handshakes,
+}
+
 /// Accepts connections until told to stop; returns when the last one has ended.
-pub async fn run(
-    listener: Listener,
-    tls: Option<tls::Acceptor>,
-    limits: Limits,
-    door: impl Door,
-    shutdown: Shutdown,
-) {
-    let places = Arc::new(Semaphore::new(limits.max_connections));
-    let shared = Arc::new(Shared { door, tls, limits, stop: shutdown.stop.clone() });
+pub async fn run(listener: Listener, terms: Terms, door: impl Door, shutdown: Shutdown) {
+    let Terms { tls, limits, places, places_from, handshakes } = terms;
     let connections = TaskTracker::new();
     loop {
         let accepted = tokio::select! {
@@ -81,11 +95,19 @@ pub async fn run(
                 continue;
             }
         };
-        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-            log::warn!("refused a connection: {} are open (server.max_connections)", limits.max_connections);
+        let Some(place) = places.take() else {
+            log::warn!("{listener}: refused a connection: {} are open ({places_from})", places.limit());
             continue;
         };
-        let (shared, cut) = (Arc::clone(&shared), shutdown.cut.clone());
+        places.opened();
+        let shared = Shared {
+            door: door.clone(),
+            tls: tls.clone(),
+            limits: *limits.borrow(),
+            handshakes: handshakes.clone(),
+            stop: shutdown.stop.clone(),
+        };
+        let cut = shutdown.cut.clone();
         connections.spawn(async move {
             let _place = place;
             tokio::select! {

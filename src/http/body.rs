@@ -9,7 +9,11 @@ use std::{
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use hyper::body::{Frame, Incoming, SizeHint};
+use hyper::{
+    Response, StatusCode,
+    body::{Frame, Incoming, SizeHint},
+    header::{self, HeaderValue},
+};
 use thiserror::Error;
 use tokio::time::timeout;
 
@@ -24,9 +28,16 @@ pub trait EventSource: Send {
     fn ends_with_peer(&self) -> bool;
 }
 
+/// Notes what becomes of a body, and ends with it.
+pub trait Tally: Send {
+    /// So many bytes go out.
+    fn sent(&mut self, bytes: usize);
+}
+
 /// The body of an answer.
 pub struct Body {
     content: Content,
+    tally: Option<Box<dyn Tally>>,
     /// Tells the connection that a request is in flight until the body has gone.
     in_flight: Option<InFlight>,
 }
@@ -39,12 +50,22 @@ enum Content {
 impl Body {
     /// A body that is there already.
     pub fn whole(bytes: impl Into<Bytes>) -> Self {
-        Self { content: Content::Whole(Some(bytes.into()).filter(|b| !b.is_empty())), in_flight: None }
+        Self::new(Content::Whole(Some(bytes.into()).filter(|b| !b.is_empty())))
     }
 
     /// A body that comes piece by piece.
     pub fn stream(source: impl EventSource + 'static) -> Self {
-        Self { content: Content::Stream(Box::new(source)), in_flight: None }
+        Self::new(Content::Stream(Box::new(source)))
+    }
+
+    fn new(content: Content) -> Self {
+        Self { content, tally: None, in_flight: None }
+    }
+
+    /// The same, noted by `tally`.
+    #[must_use]
+    pub fn tallied(self, tally: impl Tally + 'static) -> Self {
+        Self { tally: Some(Box::new(tally)), ..self }
     }
 
     pub(super) fn hold(mut self, in_flight: InFlight) -> Self {
@@ -64,10 +85,14 @@ impl hyper::body::Body for Body {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let next = match &mut self.content {
+        let this = &mut *self;
+        let next = match &mut this.content {
             Content::Whole(bytes) => Poll::Ready(bytes.take()),
             Content::Stream(source) => source.poll_next(cx),
         };
+        if let (Poll::Ready(Some(bytes)), Some(tally)) = (&next, &mut this.tally) {
+            tally.sent(bytes.len());
+        }
         next.map(|piece| piece.map(|bytes| Ok(Frame::data(bytes))))
     }
 
@@ -81,6 +106,16 @@ impl hyper::body::Body for Body {
             Content::Stream(_) => SizeHint::default(),
         }
     }
+}
+
+/// A line of text for people and probes.
+pub fn plain(status: StatusCode, text: &str) -> Response<Body> {
+    let mut response = Response::new(Body::whole(format!("{text}\n")));
+    *response.status_mut() = status;
+    let plain = HeaderValue::from_static("text/plain; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, plain);
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
 }
 
 /// Why a request's body was not taken in.

@@ -17,6 +17,7 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use log::Level;
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
@@ -31,7 +32,10 @@ use super::{
     listener::Accepted,
     watched::{Activity, Patience, Watched},
 };
-use crate::tls::{self, Alpn, Handshake};
+use crate::{
+    metrics::{Handshakes, TIMEOUT},
+    tls::{self, Alpn, Handshake, HandshakeError},
+};
 
 /// hyper's least size of a read buffer, in bytes.
 const LEAST_BUFFER: usize = 8 * 1024;
@@ -66,11 +70,12 @@ impl fmt::Display for Peer {
     }
 }
 
-/// What connections of one listener have in common.
+/// What a connection has from its listener.
 pub(super) struct Shared<D> {
     pub(super) door: D,
     pub(super) tls: Option<tls::Acceptor>,
     pub(super) limits: Limits,
+    pub(super) handshakes: Handshakes,
     pub(super) stop: CancellationToken,
 }
 
@@ -89,8 +94,14 @@ impl<D: Door> Shared<D> {
                 let peer = Peer { address: Some(address), handshake: None };
                 match timeout_at(deadline, first_bytes(&stream)).await {
                     Ok(Some(first)) => self.meet(stream, peer, first, deadline).await,
-                    Ok(None) => log::debug!("{peer}: closed before its first byte"),
-                    Err(_) => log::debug!("{peer}: sent nothing for {limit:?}"),
+                    Ok(None) => {
+                        self.no_handshake(HandshakeError::CLOSED_EARLY);
+                        log::debug!("{peer}: closed before its first byte");
+                    }
+                    Err(_) => {
+                        self.no_handshake(TIMEOUT);
+                        log::debug!("{peer}: sent nothing for {limit:?}");
+                    }
                 }
             }
             // A unix socket can't be peeked into; what does not begin as TLS fails as such.
@@ -98,6 +109,13 @@ impl<D: Door> Shared<D> {
                 let first = if self.tls.is_some() { First::Tls } else { First::Http(Version::Http1) };
                 self.meet(stream, Peer { address: None, handshake: None }, first, deadline).await;
             }
+        }
+    }
+
+    /// A connection ended before its handshake began, where there was to be one.
+    fn no_handshake(&self, result: &'static str) {
+        if self.tls.is_some() {
+            self.handshakes.failed_as(result);
         }
     }
 
@@ -109,21 +127,29 @@ impl<D: Door> Shared<D> {
             (None, First::Http(version)) => self.http(stream, peer, version).await,
             (None, First::Tls) => self.http(stream, peer, Version::Http1).await,
             (Some(_), First::Http(_)) => {
+                self.no_handshake(HandshakeError::PLAIN_HTTP);
                 log::info!("{peer}: plain HTTP on the TLS port, refused");
                 refuse_plain_http(stream).await;
             }
             (Some(acceptor), First::Tls) => {
-                let limit = self.limits.handshake_timeout;
+                let (limit, began) = (self.limits.handshake_timeout, std::time::Instant::now());
                 match timeout_at(deadline, acceptor.accept(stream)).await {
                     Ok(Ok((stream, handshake))) => {
+                        self.handshakes.succeeded(&handshake, began);
                         log::debug!("{peer}: TLS handshake: {handshake}");
                         let version = version_of(&handshake);
                         peer.handshake = Some(handshake);
                         self.http(stream, peer, version).await;
                     }
-                    Ok(Err(e)) if e.closed_before_first_byte() => log::debug!("{peer}: {e}"),
-                    Ok(Err(e)) => log::info!("{peer}: TLS handshake failed: {e}"),
-                    Err(_) => log::info!("{peer}: TLS handshake not finished within {limit:?}"),
+                    Ok(Err(e)) => {
+                        self.handshakes.failed(&e);
+                        let level = if e.closed_before_first_byte() { Level::Debug } else { Level::Info };
+                        log::log!(level, "{peer}: TLS handshake failed: {e}");
+                    }
+                    Err(_) => {
+                        self.handshakes.failed_as(TIMEOUT);
+                        log::info!("{peer}: TLS handshake not finished within {limit:?}");
+                    }
                 }
             }
         }

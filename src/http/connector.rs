@@ -24,6 +24,7 @@ use tower_service::Service;
 use super::tunnel::{self, TunnelError};
 use crate::{
     config::{self, ProxyChoice},
+    metrics::Handshakes,
     tls::{self, Alpn, Handshake, HandshakeError},
 };
 
@@ -76,6 +77,7 @@ pub struct Connector {
     proxy: Arc<Proxy>,
     limit: Duration,
     refusal: Arc<Refusal>,
+    handshakes: Handshakes,
 }
 
 /// The newest refusal that came after a handshake, and when. HTTP's own errors lose it on the way.
@@ -99,13 +101,18 @@ enum Proxy {
 
 impl Connector {
     /// A connector for `config.url`; `tls` must be there when that is `https`.
-    pub fn new(config: &config::Connect, tls: Option<tls::Connector>) -> Result<Self, BadProxy> {
+    /// Handshakes are counted in `handshakes`.
+    pub fn new(
+        config: &config::Connect,
+        tls: Option<tls::Connector>,
+        handshakes: Handshakes,
+    ) -> Result<Self, BadProxy> {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         tcp.set_keepalive(Some(KEEP_ALIVE));
         let proxy = Arc::new(Proxy::new(&config.proxy, &config.url)?);
-        Ok(Self { tcp, tls, proxy, limit: config.connect_timeout, refusal: Arc::default() })
+        Ok(Self { tcp, tls, proxy, limit: config.connect_timeout, refusal: Arc::default(), handshakes })
     }
 
     /// Why the server has refused a connection after its handshake, before any answer on it, since `then`.
@@ -123,7 +130,10 @@ impl Connector {
         match &self.tls {
             None => Ok(Stream::Plain(tcp)),
             Some(tls) => {
-                let (stream, handshake) = tls.connect(tcp.into_inner()).await?;
+                let began = Instant::now();
+                let connected = tls.connect(tcp.into_inner()).await;
+                let (stream, handshake) = connected.inspect_err(|e| self.handshakes.failed(e))?;
+                self.handshakes.succeeded(&handshake, began);
                 log::debug!("{target}: TLS handshake: {handshake}");
                 let is_h2 = handshake.alpn == Some(Alpn::H2);
                 let unproven = Some((handshake, Arc::clone(&self.refusal)));

@@ -8,13 +8,11 @@ use std::{
 };
 
 use listenfd::ListenFd;
+use nix::sys::stat::{Mode, umask};
 use thiserror::Error;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 use crate::config::Listen;
-
-/// Who may connect to a unix socket: its owner and group.
-const SOCKET_MODE: u32 = 0o660;
 
 /// A bound listener.
 #[derive(Debug)]
@@ -46,8 +44,10 @@ pub(super) enum Accepted {
 #[derive(Debug, Error)]
 pub enum BindError {
     /// The address can't be had.
-    #[error("server.listen: {address}: {source}{hint}")]
+    #[error("{key}: {address}: {source}{hint}")]
     Address {
+        /// The key that names it.
+        key: &'static str,
         /// As configured.
         address: String,
         /// What the system said.
@@ -67,14 +67,18 @@ impl Listener {
     pub fn bind(listen: &Listen) -> Result<Self, BindError> {
         let bound = match listen {
             Listen::Tcp { host, port } => bind_tcp(host.as_deref(), *port),
-            Listen::Unix(path) => bind_unix(path),
+            Listen::Unix { path, mode } => bind_unix(path, *mode),
             Listen::Systemd => return from_systemd(),
         };
-        bound.map_err(|source| BindError::Address {
-            address: listen.to_string(),
-            hint: hint(&source),
-            source,
-        })
+        bound.map_err(|source| unbound("server.listen", listen, source))
+    }
+
+    /// Binds the address of `key`.
+    ///
+    /// Must run inside a Tokio runtime.
+    pub fn bind_address(key: &'static str, address: SocketAddr) -> Result<Self, BindError> {
+        let bound = std::net::TcpListener::bind(address).and_then(listening);
+        bound.map_err(|source| unbound(key, &address, source))
     }
 
     /// Whether connections carry an IP address.
@@ -113,6 +117,15 @@ impl fmt::Display for Listener {
     }
 }
 
+fn unbound(key: &'static str, address: &dyn fmt::Display, source: io::Error) -> BindError {
+    BindError::Address { key, address: address.to_string(), hint: hint(&source), source }
+}
+
+fn listening(bound: std::net::TcpListener) -> io::Result<Listener> {
+    bound.set_nonblocking(true)?;
+    Ok(Listener::Tcp(TcpListener::from_std(bound)?))
+}
+
 fn hint(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::AddrInUse => "; another program listens there: stop it or choose another port",
@@ -136,19 +149,22 @@ fn bind_tcp(host: Option<&str>, port: u16) -> io::Result<Listener> {
             std::net::TcpListener::bind(&addresses[..])
         }
     }?;
-    bound.set_nonblocking(true)?;
-    Ok(Listener::Tcp(TcpListener::from_std(bound)?))
+    listening(bound)
 }
 
-fn bind_unix(path: &Path) -> io::Result<Listener> {
+fn bind_unix(path: &Path, mode: u32) -> io::Result<Listener> {
     // A socket that a killed process left behind refuses connections; one that answers is in use.
     let is_socket = fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket());
     if is_socket && std::os::unix::net::UnixStream::connect(path).is_err() {
         fs::remove_file(path)?;
     }
-    let listener = UnixListener::bind(path)?;
+    // Nobody may connect before the mode is what it should be.
+    let before = umask(Mode::all());
+    let bound = UnixListener::bind(path);
+    umask(before);
+    let listener = bound?;
     let file = SocketFile(path.to_owned());
-    fs::set_permissions(path, fs::Permissions::from_mode(SOCKET_MODE))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
     Ok(Listener::Unix(listener, Some(file)))
 }
 
@@ -161,8 +177,7 @@ fn from_systemd() -> Result<Listener, BindError> {
     }
     let failed = |e: io::Error| BindError::Systemd(e.to_string());
     if let Ok(Some(listener)) = passed.take_tcp_listener(0) {
-        listener.set_nonblocking(true).map_err(failed)?;
-        return TcpListener::from_std(listener).map(Listener::Tcp).map_err(failed);
+        return listening(listener).map_err(failed);
     }
     match passed.take_unix_listener(0).map_err(failed)? {
         Some(listener) => {

@@ -8,8 +8,8 @@ mod listener;
 mod tunnel;
 mod watched;
 
-pub use accept::{Door, Limits, Shutdown, run};
-pub use body::{Body, BodyError, EventSource, collect};
+pub use accept::{Door, Limits, Shutdown, Terms, run};
+pub use body::{Body, BodyError, EventSource, Tally, collect, plain};
 pub use connection::Peer;
 pub use connector::{BadProxy, ConnectError, Connector, causes};
 pub use listener::{BindError, Listener};

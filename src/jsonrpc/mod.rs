@@ -12,7 +12,7 @@ pub use error::{ErrorObject, code};
 pub use id::RequestId;
 pub use line::Line;
 pub use object::Object;
-pub use parse::{Invalid, Payload, parse};
+pub use parse::{About, Invalid, Payload, about_message as about, parse};
 use serde::Serialize;
 
 /// One request, notification or response.

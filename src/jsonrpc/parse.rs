@@ -199,9 +199,73 @@ fn about(method: &str, params: &str) -> Option<RequestId> {
     RequestId::from_json(raw.get())
 }
 
+/// What people want to know of a message, and routing need not.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct About<'a> {
+    /// `params.name`: of a tool or a prompt.
+    pub name: Option<Cow<'a, str>>,
+    /// `params._meta.traceparent`: W3C Trace Context, as OpenTelemetry puts it there.
+    pub traceparent: Option<Cow<'a, str>>,
+}
+
+/// Reads the parameters of a request that names a tool or prompt, or that belongs to a trace.
+pub fn about_message(message: &Message) -> About<'_> {
+    const KEY: &[u8] = b"traceparent";
+    #[derive(Deserialize)]
+    struct Request<'a> {
+        #[serde(borrow)]
+        params: Named<'a>,
+    }
+    #[derive(Deserialize)]
+    struct Named<'a> {
+        #[serde(borrow, default)]
+        name: Option<&'a RawValue>,
+        #[serde(borrow, default, rename = "_meta")]
+        meta: Option<&'a RawValue>,
+    }
+    #[derive(Deserialize)]
+    struct Meta<'a> {
+        #[serde(borrow, default)]
+        traceparent: Option<&'a RawValue>,
+    }
+    fn text(raw: &RawValue) -> Option<Cow<'_, str>> {
+        serde_json::from_str(raw.get()).ok()
+    }
+    let text_of = message.line.as_str();
+    let named = matches!(message.method(), Some(mcp::CALL_TOOL | mcp::GET_PROMPT));
+    if !named && memchr::memmem::find(text_of.as_bytes(), KEY).is_none() {
+        return About::default();
+    }
+    let Ok(Request { params }) = serde_json::from_str(text_of) else { return About::default() };
+    let meta = params.meta.and_then(|meta| serde_json::from_str::<Meta>(meta.get()).ok());
+    About {
+        name: params.name.filter(|_| named).and_then(text),
+        traceparent: meta.and_then(|meta| meta.traceparent).and_then(text),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_message_is_about_is_read_from_its_parameters() {
+        let about = |text: &str| {
+            let message = one(text).unwrap();
+            let About { name, traceparent } = about_message(&message);
+            (name.map(Cow::into_owned), traceparent.map(Cow::into_owned))
+        };
+        let text = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"_meta":{"traceparent":"00-a"},"name":"e\"x"}}"#;
+        assert_eq!(about(text), (Some("e\"x".into()), Some("00-a".into())));
+        let text = r#"{"jsonrpc":"2.0","id":1,"method":"ping","params":{"name":"x","_meta":{"traceparent":"00-b"}}}"#;
+        assert_eq!(about(text), (None, Some("00-b".into())));
+        for params in
+            ["", r#","params":{}"#, r#","params":[1]"#, r#","params":{"name":1,"_meta":"traceparent"}"#]
+        {
+            let text = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call"{params}}}"#);
+            assert_eq!(about(&text), (None, None), "{params}");
+        }
+    }
 
     fn one(text: &str) -> Result<Message, Invalid> {
         match parse(Bytes::from(text.to_owned()))? {

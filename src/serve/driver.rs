@@ -14,6 +14,7 @@ use crate::{
     child::{Child, Exit, MAX_MESSAGE},
     framing::lines::Framed,
     jsonrpc::{ErrorObject, Kind, Message, Payload, parse},
+    logging,
     session::{Outcome, no_stream},
 };
 
@@ -198,6 +199,7 @@ async fn take_text(live: &Live, text: Bytes) {
 }
 
 async fn route(live: &Live, message: Message) {
+    logging::body(Some(live.short_id()), "from the MCP server", message.line.as_str());
     let outcome = live.state().session.from_server(message, Instant::now());
     match outcome {
         Outcome::Deliver(delivery) => live.deliver(delivery).await,

@@ -10,13 +10,13 @@ use tokio::time::{Instant, timeout_at};
 use super::{
     live::{Live, Refused, Transport, Unresumable},
     media::{self, Accepts},
-    pipeline::App,
+    pipeline::{App, Visit},
     reply::{self, NO_BATCHES, Refusal},
     sessions::OpenError,
+    settings::Settings,
     stream::{Events, Inbox, Item},
 };
 use crate::{
-    auth::Principal,
     http::{self, Body},
     jsonrpc::{self, ErrorObject, Kind, Message, Payload, RequestId},
     mcp::{self, LegacyRevision},
@@ -24,24 +24,29 @@ use crate::{
 };
 
 /// Answers a request to the endpoint.
-pub(super) async fn answer(
-    app: &Arc<App>,
-    request: Request<Incoming>,
-    principal: Principal,
-) -> Result<Response<Body>, Refusal> {
+pub(super) async fn answer(visit: Visit<'_>, request: Request<Incoming>) -> Result<Response<Body>, Refusal> {
     match *request.method() {
-        Method::POST => post(app, request, principal).await,
-        Method::GET => get(app, request.headers(), &principal),
-        Method::DELETE => delete(app, request.headers(), &principal),
+        Method::POST => post(visit, request).await,
+        Method::GET => get(visit, request.headers()),
+        Method::DELETE => delete(visit, request.headers()),
         _ => Err(Refusal::Method),
     }
 }
 
-async fn post(
-    app: &Arc<App>,
-    request: Request<Incoming>,
-    principal: Principal,
-) -> Result<Response<Body>, Refusal> {
+impl Visit<'_> {
+    /// What the request's body holds, within its bounds.
+    pub(super) async fn payload(&mut self, request: Request<Incoming>) -> Result<Payload, Refusal> {
+        let config = &self.settings.config;
+        let body = http::collect(request.into_body(), config.max_body_size, config.read_timeout);
+        let body = body.await.map_err(Refusal::Body)?;
+        self.entry.received(body.len());
+        let payload = jsonrpc::parse(body).map_err(Refusal::Invalid)?;
+        self.entry.payload(&payload);
+        Ok(payload)
+    }
+}
+
+async fn post(mut visit: Visit<'_>, request: Request<Incoming>) -> Result<Response<Body>, Refusal> {
     let accepts = Accepts::of(request.headers());
     if !accepts.json && !accepts.events {
         return Err(Refusal::NotAcceptable("application/json and text/event-stream"));
@@ -49,17 +54,18 @@ async fn post(
     if !media::is_json(request.headers()) {
         return Err(Refusal::ContentType);
     }
-    let session = session(app, request.headers(), &principal)?;
+    let session = session(&mut visit, request.headers())?;
     check_version(request.headers(), session.as_deref())?;
-    let body = http::collect(request.into_body(), app.config.max_body_size, app.config.read_timeout);
-    let payload = jsonrpc::parse(body.await.map_err(Refusal::Body)?).map_err(Refusal::Invalid)?;
+    let payload = visit.payload(request).await?;
     match (session, payload) {
-        (None, Payload::Single(message)) => open(app, message, principal, accepts).await,
+        (None, Payload::Single(message)) => open(visit, message, accepts).await,
         (None, Payload::Batch(_)) => Err(Refusal::NoSession),
-        (Some(live), Payload::Single(message)) => pass(app, &live, vec![message], accepts, false).await,
+        (Some(live), Payload::Single(message)) => {
+            pass(visit.settings, &live, vec![message], accepts, false).await
+        }
         (Some(live), Payload::Batch(messages)) => {
             check_batch(&live, &messages)?;
-            pass(app, &live, messages, accepts, true).await
+            pass(visit.settings, &live, messages, accepts, true).await
         }
     }
 }
@@ -76,12 +82,8 @@ fn check_batch(live: &Live, messages: &[Message]) -> Result<(), Refusal> {
 }
 
 /// Begins a session with `initialize`.
-async fn open(
-    app: &Arc<App>,
-    message: Message,
-    principal: Principal,
-    accepts: Accepts,
-) -> Result<Response<Body>, Refusal> {
+async fn open(visit: Visit<'_>, message: Message, accepts: Accepts) -> Result<Response<Body>, Refusal> {
+    let Visit { app, settings, principal, entry } = visit;
     let id = match &message.kind {
         Kind::Request { id, method, .. } if &**method == mcp::INITIALIZE => id.clone(),
         _ => return Err(Refusal::NoSession),
@@ -98,8 +100,9 @@ async fn open(
             return Ok(error(&ErrorObject::internal("child_not_started", e.to_string()), Some(&id)));
         }
     };
+    entry.session(&live);
     let opening = Opening { app, live: &live, done: false };
-    let mut response = pass(app, &live, vec![message], accepts, false).await?;
+    let mut response = pass(settings, &live, vec![message], accepts, false).await?;
     if !live.state().session.may_be_used() {
         return Ok(response); // without a session, whose end dropping `opening` is
     }
@@ -132,7 +135,7 @@ impl Drop for Opening<'_> {
 
 /// Passes messages to the session's child and answers with what comes back.
 async fn pass(
-    app: &Arc<App>,
+    settings: &Settings,
     live: &Arc<Live>,
     mut messages: Vec<Message>,
     accepts: Accepts,
@@ -150,7 +153,7 @@ async fn pass(
         return Ok(reply::empty(StatusCode::ACCEPTED));
     };
     match live.exchange(messages, accepts.events).await {
-        Ok(inbox) => Ok(respond(app, live, inbox, accepts, batch).await),
+        Ok(inbox) => Ok(respond(settings, live, inbox, accepts, batch).await),
         Err(Refused::Gone) => Err(Refusal::UnknownSession),
         Err(Refused::Error(e)) => Ok(error(&e, Some(&id))),
     }
@@ -161,14 +164,20 @@ fn error(error: &ErrorObject, id: Option<&RequestId>) -> Response<Body> {
 }
 
 /// JSON when nothing but the answer comes, and soon; a stream otherwise.
-async fn respond(app: &App, live: &Live, mut inbox: Inbox, accepts: Accepts, batch: bool) -> Response<Body> {
-    let stream_at = Instant::now() + app.config.stream_after;
+async fn respond(
+    settings: &Settings,
+    live: &Live,
+    mut inbox: Inbox,
+    accepts: Accepts,
+    batch: bool,
+) -> Response<Body> {
+    let stream_at = Instant::now() + settings.config.stream_after;
     let mut items: Vec<Item> = Vec::new();
     loop {
         let next = if accepts.events {
             match timeout_at(stream_at, inbox.next()).await {
                 Ok(next) => next,
-                Err(_) => return stream(app, live, &items, inbox),
+                Err(_) => return stream(settings, live, &items, inbox),
             }
         } else {
             inbox.next().await
@@ -184,14 +193,14 @@ async fn respond(app: &App, live: &Live, mut inbox: Inbox, accepts: Accepts, bat
                 return whole(&items, batch, accepts);
             }
             (true, false) => {}
-            (false, _) => return stream(app, live, &items, inbox),
+            (false, _) => return stream(settings, live, &items, inbox),
         }
     }
 }
 
-fn stream(app: &App, live: &Live, first: &[Item], inbox: Inbox) -> Response<Body> {
+fn stream(settings: &Settings, live: &Live, first: &[Item], inbox: Inbox) -> Response<Body> {
     let prime = live.begin_events(inbox.id());
-    reply::events(Events::new(prime, first, inbox, app.config.sse_keepalive_interval))
+    reply::events(Events::new(prime, first, inbox, settings.config.sse_keepalive_interval))
 }
 
 fn whole(items: &[Item], batch: bool, accepts: Accepts) -> Response<Body> {
@@ -212,11 +221,11 @@ fn ended(items: &[Item], accepts: Accepts) -> Response<Body> {
     }
 }
 
-fn get(app: &Arc<App>, headers: &HeaderMap, principal: &Principal) -> Result<Response<Body>, Refusal> {
+fn get(mut visit: Visit<'_>, headers: &HeaderMap) -> Result<Response<Body>, Refusal> {
     if !Accepts::of(headers).events {
         return Err(Refusal::NotAcceptable("text/event-stream"));
     }
-    let live = session(app, headers, principal)?.ok_or(Refusal::NoSession)?;
+    let live = session(&mut visit, headers)?.ok_or(Refusal::NoSession)?;
     check_version(headers, Some(&live))?;
     let last = last_event(headers)?;
     let inbox = live.listen(last).map_err(|e| match e {
@@ -226,7 +235,7 @@ fn get(app: &Arc<App>, headers: &HeaderMap, principal: &Principal) -> Result<Res
     let listening = last.is_none_or(|last| last.kind == StreamKind::Listener);
     // A stream that is taken up again has ids already, which priming would take back.
     let prime = if last.is_none() { live.begin_events(inbox.id()) } else { None };
-    let events = Events::new(prime, &[], inbox, app.config.sse_keepalive_interval);
+    let events = Events::new(prime, &[], inbox, visit.settings.config.sse_keepalive_interval);
     Ok(reply::events(if listening { events.listening() } else { events }))
 }
 
@@ -237,22 +246,24 @@ fn last_event(headers: &HeaderMap) -> Result<Option<EventId>, Refusal> {
     id.map(Some).ok_or(Refusal::UnknownEvent)
 }
 
-fn delete(app: &Arc<App>, headers: &HeaderMap, principal: &Principal) -> Result<Response<Body>, Refusal> {
-    let live = session(app, headers, principal)?.ok_or(Refusal::NoSession)?;
-    app.sessions.end(&live);
+fn delete(mut visit: Visit<'_>, headers: &HeaderMap) -> Result<Response<Body>, Refusal> {
+    let live = session(&mut visit, headers)?.ok_or(Refusal::NoSession)?;
+    visit.app.sessions.end(&live);
     Ok(reply::empty(StatusCode::NO_CONTENT))
 }
 
 /// The session that the headers name, if it is the principal's; `None` when they name none.
-fn session(app: &App, headers: &HeaderMap, principal: &Principal) -> Result<Option<Arc<Live>>, Refusal> {
+fn session(visit: &mut Visit<'_>, headers: &HeaderMap) -> Result<Option<Arc<Live>>, Refusal> {
     let mut values = headers.get_all(mcp::SESSION_ID).iter();
     match (values.next(), values.next()) {
         (None, _) => Ok(None),
         (Some(_), Some(_)) => Err(Refusal::MalformedSession),
         (Some(value), None) => {
             let id = value.to_str().map_err(|_| Refusal::UnknownSession)?;
-            let live = app.sessions.find(id, principal, Transport::StreamableHttp);
-            live.map(Some).ok_or(Refusal::UnknownSession)
+            let live = visit.app.sessions.find(id, &visit.principal, Transport::StreamableHttp);
+            let live = live.ok_or(Refusal::UnknownSession)?;
+            visit.entry.session(&live);
+            Ok(Some(live))
         }
     }
 }

@@ -3,23 +3,20 @@
 //!
 //! Source: the MCP specification, revision 2024-11-05, `basic/transports`, "HTTP with SSE".
 
-use std::{sync::Arc, time::Duration};
-
 use hyper::{Method, Request, Response, StatusCode, body::Incoming};
 
 use super::{
     live::{Live, Refused, Transport},
     media::{self, Accepts},
-    pipeline::App,
+    pipeline::Visit,
     reply::{self, NO_BATCHES, Refusal},
     sessions::OpenError,
     stream::Events,
 };
 use crate::{
-    auth::Principal,
     framing::sse,
-    http::{self, Body},
-    jsonrpc::{self, Message, Payload},
+    http::Body,
+    jsonrpc::{Message, Payload},
 };
 
 /// Where a client opens its session.
@@ -29,11 +26,8 @@ pub(super) const MESSAGES_PATH: &str = "/messages";
 const SESSION_PARAMETER: &str = "sessionId=";
 
 /// `GET /sse`: a session, with its stream as the answer.
-pub(super) fn open(
-    app: &Arc<App>,
-    request: &Request<Incoming>,
-    principal: Principal,
-) -> Result<Response<Body>, Refusal> {
+pub(super) fn open(visit: Visit<'_>, request: &Request<Incoming>) -> Result<Response<Body>, Refusal> {
+    let Visit { app, settings, principal, entry } = visit;
     if request.method() != Method::GET {
         return Err(Refusal::MethodOf("GET"));
     }
@@ -47,21 +41,17 @@ pub(super) fn open(
         }
         Refusal::Full(e.to_string(), None)
     })?;
+    entry.session(&live);
     let inbox = live.open_only_stream();
     let endpoint = format!("{MESSAGES_PATH}?{SESSION_PARAMETER}{}", live.id);
     let first = sse::encode_named("endpoint", endpoint.as_bytes());
-    Ok(reply::events(Events::beginning_with(first, inbox, interval(app))))
-}
-
-fn interval(app: &App) -> Duration {
-    app.config.sse_keepalive_interval
+    Ok(reply::events(Events::beginning_with(first, inbox, settings.config.sse_keepalive_interval)))
 }
 
 /// `POST /messages?sessionId=…`: a message, whose answer comes by the stream.
 pub(super) async fn post(
-    app: &Arc<App>,
+    mut visit: Visit<'_>,
     request: Request<Incoming>,
-    principal: Principal,
 ) -> Result<Response<Body>, Refusal> {
     if request.method() != Method::POST {
         return Err(Refusal::MethodOf("POST"));
@@ -70,9 +60,10 @@ pub(super) async fn post(
         return Err(Refusal::ContentType);
     }
     let id = session_id(request.uri().query().unwrap_or_default()).ok_or(Refusal::NoSession)?;
-    let live = app.sessions.find(id, &principal, Transport::HttpSse).ok_or(Refusal::UnknownSession)?;
-    let body = http::collect(request.into_body(), app.config.max_body_size, app.config.read_timeout);
-    match jsonrpc::parse(body.await.map_err(Refusal::Body)?).map_err(Refusal::Invalid)? {
+    let live = visit.app.sessions.find(id, &visit.principal, Transport::HttpSse);
+    let live = live.ok_or(Refusal::UnknownSession)?;
+    visit.entry.session(&live);
+    match visit.payload(request).await? {
         Payload::Single(message) => take(&live, message).await,
         Payload::Batch(_) => Err(NO_BATCHES),
     }

@@ -20,6 +20,7 @@ use crate::{
         writer::{Unwritable, Writer},
     },
     jsonrpc::{self, ErrorObject, Line, Message},
+    logging,
     mcp::{self, LegacyRevision},
     session::{Delivery, EventId, Intake, Replay, Session, StreamId, StreamKind},
 };
@@ -101,11 +102,12 @@ impl Live {
         transport: Transport,
         stdin: Writer,
         session: Session,
+        replay: Replay,
     ) -> Arc<Self> {
         let state = State {
             session,
             outboxes: HashMap::new(),
-            replay: Replay::default(),
+            replay,
             last_active: Instant::now(),
             claimed: false,
             looks_at: None,
@@ -223,6 +225,7 @@ impl Live {
                     message.request_id().inspect(|id| state.session.withdraw(id));
                     return Err(unwritable(e));
                 }
+                logging::body(Some(self.short_id()), "from the client", message.line.as_str());
                 state.deliver_now(deliveries);
             }
         }

@@ -1,5 +1,6 @@
 //! `mcp-bridge serve`: a local stdio MCP server, offered over Streamable HTTP.
 
+mod access_log;
 mod cors;
 mod driver;
 mod endpoint;
@@ -11,27 +12,31 @@ mod pipeline;
 mod readiness;
 mod reply;
 mod sessions;
+mod settings;
 mod stream;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, RwLock},
+    time::Duration,
+};
 
 use thiserror::Error;
-use tokio::time::timeout;
+use tokio::{sync::watch, time::timeout};
 
+pub use self::settings::{Handle, Renewal};
 use self::{
-    cors::Cors,
-    driver::Times,
-    origin::Gate,
+    access_log::AccessLog,
     pipeline::{App, Pipeline},
     readiness::Readiness,
     sessions::Sessions,
+    settings::Settings,
 };
 use crate::{
-    auth::Authenticator,
     child::{ChildCommand, CommandError},
     config,
-    http::{self, BindError, Listener, Shutdown},
-    session::Limits,
+    http::{self, BindError, Listener, Shutdown, Terms},
+    metrics::{Handshakes, Metrics},
+    monitor::Ready,
     tls::{self, TlsError},
 };
 
@@ -64,14 +69,15 @@ pub struct Server {
     app: Arc<App>,
     listener: Listener,
     tls: Option<tls::Acceptor>,
+    limits: Arc<watch::Sender<http::Limits>>,
+    handshakes: Handshakes,
 }
 
 /// What `check` and `serve` both need to be right before anything starts.
 #[derive(Debug)]
 pub struct Prepared {
     command: ChildCommand,
-    authenticator: Authenticator,
-    cors: Option<Cors>,
+    settings: Settings,
     /// The TLS side, when it is on.
     pub tls: Option<tls::Acceptor>,
 }
@@ -79,53 +85,66 @@ pub struct Prepared {
 impl Prepared {
     /// Loads and resolves everything that the configuration names, and starts nothing.
     pub fn load(config: &config::Serve) -> Result<Self, StartError> {
-        let cors = config.cors.as_ref().map(|cors| Cors::new(cors).ok_or(StartError::Cors)).transpose()?;
         Ok(Self {
             command: ChildCommand::resolve(&config.mcp)?,
-            authenticator: Authenticator::new(&config.auth)?,
-            cors,
+            settings: Settings::new(config)?,
             tls: config.tls.as_ref().map(tls::Acceptor::load).transpose()?,
         })
     }
 }
 
 impl Server {
-    /// Binds the listener.
+    /// Binds the listener. What happens is counted in `metrics`.
     ///
     /// Must run inside a Tokio runtime.
-    pub fn bind(config: config::Serve, prepared: Prepared) -> Result<Self, StartError> {
+    pub fn bind(prepared: Prepared, metrics: &Metrics) -> Result<Self, StartError> {
+        let Prepared { command, settings, tls } = prepared;
+        let config = &settings.config;
         let listener = Listener::bind(&config.listen)?;
-        let grace = config.mcp.graceful_shutdown_timeout;
-        let times = Times { idle: config.session_timeout, grace };
-        let limits = Limits { silence: config.mcp.request_timeout, total: config.mcp.max_request_time };
+        let limits = Arc::new(watch::Sender::new(http::Limits::from(config)));
+        let command = command.counted_by(metrics.children.clone());
+        metrics.connections.set_limit(config.max_connections);
         let app = App {
-            gate: Gate::new(&config),
-            cors: prepared.cors,
-            authenticator: prepared.authenticator,
-            sessions: Sessions::new(prepared.command.clone(), config.max_sessions, times, limits),
-            readiness: Readiness::new(prepared.command, grace),
-            config,
+            sessions: Sessions::new(command.clone(), config, metrics),
+            readiness: Readiness::new(command, config.times().grace),
+            connections: metrics.connections.clone(),
+            log: AccessLog::new(metrics.http.clone()),
+            settings: RwLock::new(Arc::new(settings)),
         };
-        Ok(Self { app: Arc::new(app), listener, tls: prepared.tls })
+        let handshakes = metrics.handshakes.clone();
+        Ok(Self { app: Arc::new(app), listener, tls, limits, handshakes })
+    }
+
+    /// To give the running server new settings.
+    pub fn handle(&self) -> Handle {
+        Handle { app: Arc::clone(&self.app), limits: Arc::clone(&self.limits), tls: self.tls.clone() }
+    }
+
+    /// Whether the server can do its work.
+    pub fn ready(&self) -> Arc<dyn Ready> {
+        Arc::clone(&self.app.readiness) as Arc<dyn Ready>
     }
 
     /// The endpoint's address, as clients on this machine would write it.
     pub fn url(&self) -> String {
         let scheme = if self.tls.is_some() { "https" } else { "http" };
+        let settings = self.app.settings();
+        let path = &settings.config.path;
         match self.listener.local_addr() {
-            Some(address) => format!("{scheme}://{address}{}", self.app.config.path),
-            None => format!("{scheme}://localhost{} on {}", self.app.config.path, self.listener),
+            Some(address) => format!("{scheme}://{address}{path}"),
+            None => format!("{scheme}://localhost{path} on {}", self.listener),
         }
     }
 
     /// Serves until `stop` is ready, then lets exchanges in flight finish for `server.shutdown_timeout`, or until
     /// `cut` is ready; returns when every child is gone.
     pub async fn run(self, stop: impl Future<Output = ()>, cut: impl Future<Output = ()>) {
-        let Self { app, listener, tls } = self;
+        let Self { app, listener, tls, limits, handshakes } = self;
         let shutdown = Shutdown::default();
-        let limits = http::Limits::from(&app.config);
+        let (limits, places) = (limits.subscribe(), app.connections.clone());
+        let terms = Terms { tls, limits, places, places_from: "server.max_connections", handshakes };
         let door = Pipeline(Arc::clone(&app));
-        let accepting = tokio::spawn(http::run(listener, tls, limits, door, shutdown.clone()));
+        let accepting = tokio::spawn(http::run(listener, terms, door, shutdown.clone()));
         let trial = tokio::spawn({
             let readiness = Arc::clone(&app.readiness);
             async move { readiness.try_again().await }
@@ -135,7 +154,7 @@ impl Server {
         app.sessions.drain();
         // The listener stays open: what is in flight may need the client's answers, and its cancellations.
         tokio::select! {
-            _ = timeout(app.config.shutdown_timeout, app.sessions.ended()) => {}
+            _ = timeout(app.settings().config.shutdown_timeout, app.sessions.ended()) => {}
             () = cut => {}
         }
         app.sessions.end_all();

@@ -1,33 +1,43 @@
 //! The way of one request, step by step.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use hyper::{Request, Response, body::Incoming, header::HeaderMap};
 
 use super::{
-    cors::Cors,
+    access_log::{AccessLog, Entry},
     endpoint,
     http_sse::{self, MESSAGES_PATH, SSE_PATH},
-    origin::Gate,
     readiness::Readiness,
-    reply::{self, Refusal},
+    reply::Refusal,
     sessions::Sessions,
+    settings::Settings,
 };
 use crate::{
-    auth::{Authenticator, Principal},
-    config,
+    auth::Principal,
     http::{Body, Door, Peer},
+    metrics::Places,
+    monitor::{self, HEALTH_PATH, READY_PATH},
 };
 
 /// What every request needs.
 #[derive(Debug)]
 pub(super) struct App {
-    pub(super) config: config::Serve,
-    pub(super) gate: Gate,
-    pub(super) cors: Option<Cors>,
-    pub(super) authenticator: Authenticator,
+    pub(super) settings: RwLock<Arc<Settings>>,
     pub(super) sessions: Arc<Sessions>,
     pub(super) readiness: Arc<Readiness>,
+    pub(super) connections: Places,
+    pub(super) log: AccessLog,
+}
+
+/// A request that was let in, on its way.
+pub(super) struct Visit<'a> {
+    pub(super) app: &'a Arc<App>,
+    /// Those in force when it came.
+    pub(super) settings: &'a Settings,
+    pub(super) principal: Principal,
+    /// Its line in the log.
+    pub(super) entry: &'a mut Entry,
 }
 
 /// Where a path leads.
@@ -48,8 +58,32 @@ pub(super) struct Pipeline(pub(super) Arc<App>);
 impl Door for Pipeline {
     async fn handle(&self, request: Request<Incoming>, peer: Arc<Peer>) -> Response<Body> {
         let app = &self.0;
-        let Some(cors) = &app.cors else {
-            return app.answer(request, &peer).await;
+        let probe = matches!(request.uri().path(), HEALTH_PATH | READY_PATH);
+        let mut entry = app.log.begin(&request, &peer, probe);
+        let response = app.answer(request, &peer, &mut entry).await;
+        entry.answered(response.status());
+        response.map(|body| body.tallied(entry))
+    }
+}
+
+impl App {
+    pub(super) fn settings(&self) -> Arc<Settings> {
+        Arc::clone(&self.settings.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(super) fn put(&self, settings: Settings) {
+        *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
+    }
+
+    async fn answer(
+        self: &Arc<Self>,
+        request: Request<Incoming>,
+        peer: &Peer,
+        entry: &mut Entry,
+    ) -> Response<Body> {
+        let settings = self.settings();
+        let Some(cors) = &settings.access.cors else {
+            return self.answer_one(&settings, request, peer, entry).await;
         };
         if let Some(preflight) = cors.preflight(&request) {
             return preflight;
@@ -58,18 +92,22 @@ impl Door for Pipeline {
         if let Some(origin) = request.headers().get(hyper::header::ORIGIN) {
             asked.insert(hyper::header::ORIGIN, origin.clone());
         }
-        let mut response = app.answer(request, &peer).await;
+        let mut response = self.answer_one(&settings, request, peer, entry).await;
         cors.expose(&asked, response.headers_mut());
         response
     }
-}
 
-impl App {
-    async fn answer(self: &Arc<Self>, request: Request<Incoming>, peer: &Peer) -> Response<Body> {
-        match self.steps(request, peer).await {
+    async fn answer_one(
+        self: &Arc<Self>,
+        settings: &Settings,
+        request: Request<Incoming>,
+        peer: &Peer,
+        entry: &mut Entry,
+    ) -> Response<Body> {
+        match self.steps(settings, request, peer, entry).await {
             Ok(response) => response,
             Err(refusal) => {
-                log::debug!("{peer}: request refused");
+                entry.refused(&refusal);
                 refusal.response()
             }
         }
@@ -77,25 +115,31 @@ impl App {
 
     async fn steps(
         self: &Arc<Self>,
+        settings: &Settings,
         request: Request<Incoming>,
         peer: &Peer,
+        entry: &mut Entry,
     ) -> Result<Response<Body>, Refusal> {
-        self.check_head(request.headers())?;
-        match self.route(request.uri().path())? {
-            Route::Health => Ok(reply::text(hyper::StatusCode::OK, "ok")),
-            Route::Ready => Ok(self.readiness.report().await),
+        settings.check_head(request.headers())?;
+        match settings.route(request.uri().path())? {
+            Route::Health => Ok(monitor::health()),
+            Route::Ready => Ok(monitor::readiness(&*self.readiness).await),
             route => {
-                self.gate.check(&request)?;
-                let principal = self.principal(request.headers(), peer)?;
+                settings.access.gate.check(&request)?;
+                let principal = settings.principal(request.headers(), peer)?;
+                entry.principal(&principal);
+                let visit = Visit { app: self, settings, principal, entry };
                 match route {
-                    Route::Sse => http_sse::open(self, &request, principal),
-                    Route::Messages => http_sse::post(self, request, principal).await,
-                    _ => endpoint::answer(self, request, principal).await,
+                    Route::Sse => http_sse::open(visit, &request),
+                    Route::Messages => http_sse::post(visit, request).await,
+                    _ => endpoint::answer(visit, request).await,
                 }
             }
         }
     }
+}
 
+impl Settings {
     /// hyper bounds what it buffers, which for HTTP/2 and for many small headers is not what is configured.
     fn check_head(&self, headers: &HeaderMap) -> Result<(), Refusal> {
         let size: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
@@ -106,8 +150,8 @@ impl App {
     fn route(&self, path: &str) -> Result<Route, Refusal> {
         match path {
             path if path == self.config.path => Ok(Route::Endpoint),
-            "/health" => Ok(Route::Health),
-            "/ready" => Ok(Route::Ready),
+            HEALTH_PATH => Ok(Route::Health),
+            READY_PATH => Ok(Route::Ready),
             SSE_PATH => Ok(Route::Sse),
             MESSAGES_PATH => Ok(Route::Messages),
             "/" => Ok(Route::Endpoint),
@@ -117,7 +161,7 @@ impl App {
 
     fn principal(&self, headers: &HeaderMap, peer: &Peer) -> Result<Principal, Refusal> {
         let certificate = peer.handshake.as_ref().and_then(|handshake| handshake.identity.as_ref());
-        self.authenticator.principal(headers, certificate).map_err(|denied| {
+        self.access.authenticator.principal(headers, certificate).map_err(|denied| {
             log::info!("{peer}: {}", denied.reason());
             Refusal::Denied(denied)
         })

@@ -1,20 +1,19 @@
 //! Whether a child can be started: asked by probes, answered from what is known, looked into when that is bad.
 
 use std::{
+    pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use hyper::{Response, StatusCode};
 use tokio::time::{Instant, timeout};
 
-use super::reply;
 use crate::{
     child::{Child, ChildCommand},
     framing::lines::Framed,
-    http::Body,
     jsonrpc::{self, Kind, Payload, RequestId},
     mcp,
+    monitor::Ready,
 };
 
 /// How long a child may take to answer the question whether it works.
@@ -38,6 +37,12 @@ enum Known {
     Works,
     Fails(String),
     Stopping,
+}
+
+impl Ready for Readiness {
+    fn ready(&self) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send + '_>> {
+        Box::pin(self.report())
+    }
 }
 
 impl Readiness {
@@ -71,19 +76,17 @@ impl Readiness {
         self.learn(Known::Stopping);
     }
 
-    /// The answer to `GET /ready`.
-    pub(super) async fn report(&self) -> Response<Body> {
-        if let Err(e) = self.command.check() {
-            return reply::text(StatusCode::SERVICE_UNAVAILABLE, &format!("not ready: {e}"));
-        }
+    /// Whether a child can be started, or why not.
+    pub(super) async fn report(&self) -> Result<(), String> {
+        self.command.check().map_err(|e| e.to_string())?;
         if matches!(self.known(), Known::Nothing | Known::Fails(_)) {
             self.try_again().await;
         }
         match self.known() {
-            Known::Works => reply::text(StatusCode::OK, "ready"),
-            Known::Nothing => not_ready("the MCP server is being tried"),
-            Known::Fails(why) => not_ready(&why),
-            Known::Stopping => not_ready("shutting down"),
+            Known::Works => Ok(()),
+            Known::Nothing => Err("the MCP server is being tried".to_owned()),
+            Known::Fails(why) => Err(why),
+            Known::Stopping => Err("shutting down".to_owned()),
         }
     }
 
@@ -130,10 +133,6 @@ impl Readiness {
             Err(_) => Err(format!("the MCP server did not answer initialize within {PATIENCE:?}")),
         }
     }
-}
-
-fn not_ready(why: &str) -> Response<Body> {
-    reply::text(StatusCode::SERVICE_UNAVAILABLE, &format!("not ready: {why}"))
 }
 
 /// Whatever answers, even with an error, works.

@@ -122,6 +122,11 @@ impl Refusal {
         }
     }
 
+    /// The word for programs.
+    pub(super) fn reason(&self) -> &'static str {
+        self.words().0
+    }
+
     fn code(&self) -> i32 {
         match self {
             Self::Invalid(e) => e.code(),
@@ -201,15 +206,5 @@ pub(super) fn events(events: Events) -> Response<Body> {
 pub(super) fn empty(status: StatusCode) -> Response<Body> {
     let mut response = Response::new(Body::whole(""));
     *response.status_mut() = status;
-    response
-}
-
-/// A line of text for people and probes.
-pub(super) fn text(status: StatusCode, text: &str) -> Response<Body> {
-    let mut response = Response::new(Body::whole(format!("{text}\n")));
-    *response.status_mut() = status;
-    let plain = HeaderValue::from_static("text/plain; charset=utf-8");
-    response.headers_mut().insert(header::CONTENT_TYPE, plain);
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }

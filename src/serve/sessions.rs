@@ -5,8 +5,8 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use prometheus_client::metrics::counter::Counter;
 use thiserror::Error;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::task::TaskTracker;
 
 use super::{
@@ -15,22 +15,24 @@ use super::{
 };
 use crate::{
     auth::Principal,
-    child::ChildCommand,
-    crypto,
+    child::{Child, ChildCommand},
+    config, crypto,
     jsonrpc::ErrorObject,
-    session::{Limits, Session},
+    metrics::{Exchanges, Metrics, Place, Places},
+    session::{Limits, Replay, Session},
 };
 
 /// The sessions, by id.
 #[derive(Debug)]
 pub(super) struct Sessions {
     command: ChildCommand,
-    times: Times,
-    limits: Limits,
+    /// What new sessions have to keep to.
+    terms: Mutex<(Times, Limits)>,
     by_id: Mutex<HashMap<String, Arc<Live>>>,
     /// One place for each session, until its child is gone.
-    places: Arc<Semaphore>,
-    max: usize,
+    places: Places,
+    exchanges: Exchanges,
+    replay_dropped: Counter,
     drivers: TaskTracker,
 }
 
@@ -38,7 +40,7 @@ pub(super) struct Sessions {
 #[derive(Debug, Error)]
 pub(super) enum OpenError {
     #[error("{0} sessions are open (server.session.max_sessions)")]
-    Full(usize),
+    Full(i64),
     #[error("mcp-bridge is shutting down")]
     ShuttingDown,
     #[error("the MCP server can't be started: {0}")]
@@ -48,16 +50,27 @@ pub(super) enum OpenError {
 }
 
 impl Sessions {
-    pub(super) fn new(command: ChildCommand, max: usize, times: Times, limits: Limits) -> Arc<Self> {
+    pub(super) fn new(command: ChildCommand, config: &config::Serve, metrics: &Metrics) -> Arc<Self> {
+        metrics.sessions.set_limit(config.max_sessions);
         Arc::new(Self {
             command,
-            times,
-            limits,
+            terms: Mutex::new((config.times(), config.exchange_limits())),
             by_id: Mutex::default(),
-            places: Arc::new(Semaphore::new(max)),
-            max,
+            places: metrics.sessions.clone(),
+            exchanges: metrics.exchanges.clone(),
+            replay_dropped: metrics.replay_dropped.clone(),
             drivers: TaskTracker::new(),
         })
+    }
+
+    fn terms(&self) -> MutexGuard<'_, (Times, Limits)> {
+        self.terms.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// New sessions keep to these terms, and there may be `max`.
+    pub(super) fn renew(&self, times: Times, limits: Limits, max: usize) {
+        *self.terms() = (times, limits);
+        self.places.set_limit(max);
     }
 
     fn by_id(&self) -> MutexGuard<'_, HashMap<String, Arc<Live>>> {
@@ -77,24 +90,27 @@ impl Sessions {
         principal: Principal,
         transport: Transport,
     ) -> Result<Arc<Live>, OpenError> {
-        let place = Arc::clone(&self.places).try_acquire_owned();
-        let place = place.map_err(|_| OpenError::Full(self.max))?;
+        let place = self.places.take().ok_or_else(|| OpenError::Full(self.places.limit()))?;
         if self.drivers.is_closed() {
             return Err(OpenError::ShuttingDown);
         }
         let id = crypto::random_id()?;
         let child = self.command.spawn(&format!("of session {}", short_id(&id))).map_err(OpenError::Start)?;
-        let live = Live::new(id, principal, transport, child.stdin.clone(), Session::new(self.limits));
+        let (times, limits) = *self.terms();
+        let session = Session::new(limits, self.exchanges.clone());
+        let replay = Replay::new(self.replay_dropped.clone());
+        let live = Live::new(id, principal, transport, child.stdin.clone(), session, replay);
+        self.places.opened();
         let (session, owner, process) = (live.short_id(), &live.principal, child.process.id());
         log::info!("session {session}: opened by {owner}, child process {process}");
         self.by_id().insert(live.id.clone(), Arc::clone(&live));
-        self.drivers.spawn(Arc::clone(self).keep(Arc::clone(&live), child, place));
+        self.drivers.spawn(Arc::clone(self).keep(Arc::clone(&live), child, times, place));
         Ok(live)
     }
 
-    async fn keep(self: Arc<Self>, live: Arc<Live>, child: crate::child::Child, place: OwnedSemaphorePermit) {
+    async fn keep(self: Arc<Self>, live: Arc<Live>, child: Child, times: Times, place: Place) {
         let reachable = Reachable { sessions: Arc::clone(&self), live: Arc::clone(&live) };
-        driver::drive(live, child, self.times, || drop(reachable)).await;
+        driver::drive(live, child, times, || drop(reachable)).await;
         drop(place);
     }
 
@@ -102,6 +118,14 @@ impl Sessions {
     pub(super) fn end(&self, live: &Live) {
         self.by_id().remove(&live.id);
         live.end.cancel();
+    }
+
+    /// Ends the sessions of those who are not `accepted` any more.
+    pub(super) fn end_unless(&self, accepted: impl Fn(&Principal) -> bool) {
+        for live in self.by_id().values().filter(|live| !accepted(&live.principal)) {
+            log::info!("session {}: {} is not accepted any more", live.short_id(), live.principal);
+            live.end.cancel();
+        }
     }
 
     /// Opens no more sessions, and ends each when nothing of it is in flight.

@@ -6,7 +6,10 @@ use std::{
 };
 
 use super::StreamId;
-use crate::jsonrpc::{ErrorObject, RequestId};
+use crate::{
+    jsonrpc::{ErrorObject, RequestId},
+    metrics::{Exchanges, Outcome, Running},
+};
 
 /// Most requests of one session in flight.
 const MAX_IN_FLIGHT: usize = 1024;
@@ -41,12 +44,20 @@ pub(super) struct Exchange {
     number: u64,
     silent_until: Option<Instant>,
     until: Option<Instant>,
+    running: Option<Running>,
 }
 
 impl Exchange {
     pub(super) fn new(id: RequestId, token: Option<RequestId>, stream: StreamId, streams: bool) -> Self {
         let carries = if streams { Carries::Anything } else { Carries::Nothing };
-        Self { id, token, stream, carries, number: 0, silent_until: None, until: None }
+        Self { id, token, stream, carries, number: 0, silent_until: None, until: None, running: None }
+    }
+
+    /// Says how it has ended.
+    pub(super) fn ended(&mut self, outcome: Outcome) {
+        if let Some(running) = self.running.take() {
+            running.end(outcome);
+        }
     }
 
     fn deadline(&self) -> Option<Instant> {
@@ -58,6 +69,7 @@ impl Exchange {
 #[derive(Debug)]
 pub(super) struct InFlight {
     limits: Limits,
+    exchanges: Exchanges,
     by_id: HashMap<RequestId, Exchange>,
     /// Progress token → id; of two requests with one token, which no client may send, the newer.
     by_token: HashMap<RequestId, RequestId>,
@@ -73,9 +85,10 @@ pub(super) struct InFlight {
 }
 
 impl InFlight {
-    pub(super) fn new(limits: Limits) -> Self {
+    pub(super) fn new(limits: Limits, exchanges: Exchanges) -> Self {
         Self {
             limits,
+            exchanges,
             by_id: HashMap::new(),
             by_token: HashMap::new(),
             order: BTreeMap::new(),
@@ -98,7 +111,13 @@ impl InFlight {
         self.by_id.len()
     }
 
-    pub(super) fn begin(&mut self, mut exchange: Exchange, now: Instant) -> Result<(), ErrorObject> {
+    pub(super) fn begin(
+        &mut self,
+        mut exchange: Exchange,
+        method: &str,
+        now: Instant,
+    ) -> Result<(), ErrorObject> {
+        let running = self.exchanges.begin(method);
         if self.by_id.contains_key(&exchange.id) {
             let message = format!("the id {} is that of a request in flight", exchange.id.shown());
             return Err(ErrorObject::invalid("duplicate_id", message));
@@ -107,6 +126,7 @@ impl InFlight {
             let message = format!("more than {MAX_IN_FLIGHT} requests of this session are in flight");
             return Err(ErrorObject::internal("too_many_requests", message));
         }
+        exchange.running = Some(running);
         self.begun += 1;
         exchange.number = self.begun;
         exchange.until = now.checked_add(self.limits.total);

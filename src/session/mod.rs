@@ -22,6 +22,7 @@ pub use self::{
 use crate::{
     jsonrpc::{self, ErrorObject, Kind, Line, Message, RequestId},
     mcp,
+    metrics::{self, Exchanges},
 };
 
 /// Most server-to-client requests that wait for the client's answer; the oldest is forgotten for a new one.
@@ -120,10 +121,10 @@ struct Asked {
 }
 
 impl Session {
-    /// A session with nothing in flight.
-    pub fn new(limits: Limits) -> Self {
+    /// A session with nothing in flight, which counts its exchanges.
+    pub fn new(limits: Limits, exchanges: Exchanges) -> Self {
         Self {
-            in_flight: InFlight::new(limits),
+            in_flight: InFlight::new(limits, exchanges),
             asked: HashMap::new(),
             asked_ever: 0,
             listeners: Vec::new(),
@@ -175,7 +176,7 @@ impl Session {
         match &message.kind {
             Kind::Request { id, method, progress_token } => {
                 let exchange = Exchange::new(id.clone(), progress_token.clone(), stream, streams);
-                self.in_flight.begin(exchange, now)?;
+                self.in_flight.begin(exchange, method, now)?;
                 if &**method == mcp::INITIALIZE {
                     self.initialize = Some(id.clone());
                 }
@@ -213,8 +214,11 @@ impl Session {
     fn cancelled(&mut self, id: Option<&RequestId>) -> Vec<Delivery> {
         let Some(id) = id.filter(|id| self.initialize.as_ref() != Some(id)) else { return Vec::new() };
         match self.in_flight.finish(id) {
-            Some((exchange, true)) => vec![Delivery::end(exchange.stream)],
-            _ => Vec::new(),
+            Some((mut exchange, last)) => {
+                exchange.ended(metrics::Outcome::Cancelled);
+                if last { vec![Delivery::end(exchange.stream)] } else { Vec::new() }
+            }
+            None => Vec::new(),
         }
     }
 
@@ -321,11 +325,12 @@ impl Session {
 
     fn answered(&mut self, id: Option<RequestId>, is_error: bool, line: Line) -> Outcome {
         let Some(id) = id else { return Outcome::Ignore("an error without an id") };
-        let Some((exchange, last)) = self.in_flight.finish(&id) else {
+        let Some((mut exchange, last)) = self.in_flight.finish(&id) else {
             return Outcome::Ignore(
                 "it answers no request in flight (cancelled, timed out, answered before or never asked)",
             );
         };
+        exchange.ended(if is_error { metrics::Outcome::Error } else { metrics::Outcome::Ok });
         if self.initialize.as_ref() == Some(&id) && self.agreed.is_none() {
             self.opened = !is_error;
             self.agreed = protocol_version(&line).filter(|name| name.len() <= MAX_REVISION);

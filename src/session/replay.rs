@@ -8,6 +8,8 @@ use std::{
     str::FromStr,
 };
 
+use prometheus_client::metrics::counter::Counter;
+
 use super::StreamId;
 use crate::jsonrpc::{ErrorObject, Line, RequestId};
 
@@ -67,7 +69,10 @@ pub struct Replay {
     streams: HashMap<StreamId, Log>,
     events: VecDeque<(EventId, Line)>,
     bytes: usize,
+    /// How many events made room for newer ones.
     dropped: u64,
+    /// Counts these, of all sessions.
+    counter: Counter,
 }
 
 #[derive(Debug)]
@@ -83,6 +88,16 @@ struct Log {
 }
 
 impl Replay {
+    /// An empty one, which counts what it drops.
+    pub fn new(counter: Counter) -> Self {
+        Self { counter, ..Self::default() }
+    }
+
+    fn count_dropped(&mut self, events: u64) {
+        self.dropped += events;
+        self.counter.inc_by(events);
+    }
+
     /// A new stream. One that has not begun may yet be answered with plain JSON.
     pub fn open(&mut self, stream: StreamId, kind: StreamKind, begun: bool) {
         self.streams.insert(stream, Log { kind, newest: 0, dropped: 0, begun, ended: false });
@@ -121,7 +136,7 @@ impl Replay {
         if line.len() <= MAX_BYTES {
             self.keep(id, line.detached());
         } else if let Some(request) = answers {
-            self.dropped += 1;
+            self.count_dropped(1);
             self.keep(id, too_large(line.len()).response(Some(request)).line);
         } else {
             self.drop_through(id);
@@ -139,7 +154,7 @@ impl Replay {
     fn drop_through(&mut self, id: EventId) {
         let before = self.events.len();
         self.remove(id.stream);
-        self.dropped += 1 + (before - self.events.len()) as u64;
+        self.count_dropped(1 + (before - self.events.len()) as u64);
         if let Some(log) = self.streams.get_mut(&id.stream) {
             log.dropped = id.place;
         }
@@ -190,7 +205,7 @@ impl Replay {
         while self.events.len() > MAX_EVENTS || self.bytes > MAX_BYTES {
             let Some((id, line)) = self.events.pop_front() else { return };
             self.bytes -= line.len();
-            self.dropped += 1;
+            self.count_dropped(1);
             if let Some(log) = self.streams.get_mut(&id.stream) {
                 log.dropped = id.place;
             }
@@ -270,8 +285,7 @@ mod tests {
         let id = |place| EventId { kind: StreamKind::Listener, stream: STREAM, place };
         assert!(replay.after(id(9)).is_none());
         assert!(!replay.keeps(id(10)) && replay.keeps(id(11)));
-        assert_eq!(places(&replay, 10)[0], 11);
-        assert_eq!(replay.dropped(), 10);
+        assert_eq!((places(&replay, 10)[0], replay.dropped()), (11, 10));
     }
 
     #[test]

@@ -22,7 +22,7 @@ fn message(text: &str) -> Message {
 
 impl Case {
     fn new() -> Self {
-        Self { session: Session::new(LIMITS), now: Instant::now(), streams: 0 }
+        Self { session: Session::new(LIMITS, Exchanges::default()), now: Instant::now(), streams: 0 }
     }
 
     fn stream(&mut self) -> StreamId {

@@ -4,6 +4,8 @@ use std::{fmt, net::IpAddr};
 
 use openssl::x509::{GeneralNameRef, X509NameRef, X509Ref};
 
+use crate::text::is_hidden;
+
 /// Who a verified client certificate is for.
 ///
 /// It exists only when a certificate was presented, OpenSSL's verify result is OK and `tls.client_ca_file` is
@@ -68,11 +70,9 @@ fn escape(value: &str, into: &mut String) {
     }
 }
 
-/// Control and direction characters become `\u{…}`: they would change how a log reads.
+/// Hidden characters become `\u{…}`: they would change how a log reads.
 fn push_visible(c: char, into: &mut String) {
-    let hidden =
-        matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}');
-    if c.is_control() || hidden { into.extend(c.escape_unicode()) } else { into.push(c) }
+    if is_hidden(c) { into.extend(c.escape_unicode()) } else { into.push(c) }
 }
 
 /// The common names of a subject, as they are: interior NULs survive, so that no name is cut short.

@@ -25,6 +25,11 @@ pub(super) enum Kind {
 }
 
 impl HandshakeError {
+    /// [`Self::result`] of a peer that goes away without a byte.
+    pub const CLOSED_EARLY: &str = "closed_early";
+    /// [`Self::result`] of a peer that speaks HTTP without TLS.
+    pub const PLAIN_HTTP: &str = "plain_http";
+
     pub(super) fn new(kind: Kind, summary: impl Into<String>) -> Self {
         Self { summary: summary.into(), facts: Vec::new(), advice: None, kind }
     }
@@ -51,6 +56,16 @@ impl HandshakeError {
     /// What to do about it.
     pub fn hint(&self) -> Option<&str> {
         self.advice.as_deref()
+    }
+
+    /// One word for how it ended.
+    pub fn result(&self) -> &'static str {
+        match self.kind {
+            Kind::Refused => "refused",
+            Kind::Lost => "lost",
+            Kind::ClosedEarly => Self::CLOSED_EARLY,
+            Kind::PlainHttp => Self::PLAIN_HTTP,
+        }
     }
 
     /// Whether the peer closed the connection before it sent a byte: not worth more than a debug line.

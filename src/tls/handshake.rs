@@ -120,6 +120,11 @@ impl Handshake {
         }
     }
 
+    /// The version, as `TLS 1.3`.
+    pub fn version_name(&self) -> &'static str {
+        versions::name(self.version)
+    }
+
     /// What a failed read or write means when the reason is the peer's alert, anywhere in the chain of causes.
     ///
     /// A TLS 1.3 server judges the client's certificate after the client's handshake is over (RFC 8446,

@@ -1,6 +1,6 @@
 //! A certificate chain and its private key: read, matched, put on a context. Never a prompt on the terminal.
 
-use std::path::Path;
+use std::{os::unix::fs::PermissionsExt, path::Path};
 
 use openssl::{
     error::ErrorStack,
@@ -39,7 +39,11 @@ impl Loaded {
             return Err(mismatch(identity, &leaf));
         }
         let chain: Vec<X509> = certificates.collect();
-        let warnings = judge(identity, &leaf, &chain);
+        let mut warnings = judge(identity, &leaf, &chain);
+        warnings.extend(readable_by_others(KEY, &identity.key_file));
+        if let Some(KeyPassword::File(file)) = &identity.key_password {
+            warnings.extend(readable_by_others("tls.key_password_file", file));
+        }
         Ok(Self { leaf, chain, key, files: identity.clone(), warnings })
     }
 
@@ -147,6 +151,19 @@ fn mismatch(identity: &Identity, leaf: &X509) -> TlsError {
     TlsError::new(KEY, what)
         .file(&identity.key_file)
         .hint("the server's own certificate must come first in tls.cert_file, and the key be the one it was made with")
+}
+
+/// A warning about a secret that every user of the machine may read.
+fn readable_by_others(key: &str, path: &Path) -> Option<String> {
+    const OTHERS_READ: u32 = 0o004;
+    let mode = path.metadata().ok()?.permissions().mode();
+    (mode & OTHERS_READ != 0).then(|| {
+        let file = path.display();
+        format!(
+            "{key} {file}: every user of this machine can read it (mode {:04o}); run chmod o= {file}",
+            mode & 0o7777
+        )
+    })
 }
 
 fn judge(identity: &Identity, leaf: &X509, chain: &[X509]) -> Vec<String> {

@@ -80,6 +80,9 @@ pub struct CertificateReport {
     pub not_before: String,
     /// RFC 3339.
     pub not_after: String,
+    /// When it expires, in seconds since 1970.
+    #[serde(skip)]
+    pub expires_at: i64,
     /// Seconds until it expires; negative when it has.
     pub expires_in: i64,
     /// Whether it expires within 30 days or a third of its lifetime, whichever is less.
@@ -95,6 +98,9 @@ pub struct CertificateReport {
 pub struct CrlReport {
     /// When the first of them becomes stale, RFC 3339.
     pub next_update: Option<String>,
+    /// The same, in seconds since 1970.
+    #[serde(skip)]
+    pub stale_at: Option<i64>,
     /// Whether one is stale: handshakes that need it fail.
     pub expired: bool,
 }
@@ -125,6 +131,7 @@ impl Report {
             certificates,
             crl: parts.crls.map(|crls| CrlReport {
                 next_update: crls.next_update.map(time::rfc3339),
+                stale_at: crls.next_update,
                 expired: crls.expired(),
             }),
             warnings,
@@ -165,6 +172,7 @@ impl CertificateReport {
             issuer: certificate::shown(leaf.issuer_name()),
             not_before: time::text(leaf.not_before()),
             not_after: time::text(leaf.not_after()),
+            expires_at: end,
             expires_in,
             expires_soon: expires_in < MONTH.min(lifetime / 3),
             key_type: key.as_ref().map_or("unknown", identity::key_type),

@@ -251,7 +251,7 @@ async fn no_secret_is_in_the_log_or_a_command_line() {
     const OTHER: &str = "wrong-horse-battery-staple";
     for format in ["text", "json"] {
         let mut bridge = Serve::new(Guard::Bearer)
-            .config("mcp:\n  env:\n    GIVEN: \"${SECRET_GIVEN}\"\nlogging:\n  bodies: true")
+            .config("mcp:\n  env:\n    GIVEN: \"${SECRET_GIVEN}\"")
             .env("SECRET_GIVEN", "given-secret")
             .arg("--log-level=debug")
             .arg(&format!("--log-format={format}"))

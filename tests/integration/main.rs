@@ -19,6 +19,7 @@ mod hostile_child;
 mod hostile_client;
 mod http_sse;
 mod isolation;
+mod operations;
 mod peers;
 mod resume;
 mod revisions;

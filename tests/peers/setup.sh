@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs the real MCP clients and servers that the tests use, at pinned versions:
+# Installs the real MCP clients and servers, and the parser of metrics, that the tests use, at pinned versions:
 #
 #   tests/peers/setup.sh DIR        # then: MCP_BRIDGE_PEERS=DIR cargo test
 #
@@ -7,7 +7,7 @@
 # Inspector is too new for Debian 12's. Repeating it costs nothing: DIR/.installed holds what was asked for.
 set -euo pipefail
 
-PYTHON_SDK=mcp==1.30.0
+PYTHON_PACKAGES=(mcp==1.30.0 prometheus-client==0.26.0)
 NODE_VERSION=22.23.3
 NODE_PACKAGES=(
   @modelcontextprotocol/sdk@1.32.2
@@ -22,7 +22,7 @@ main() {
   mkdir -p "$1"
   local dir wanted
   dir=$(cd "$1" && pwd)
-  wanted="$PYTHON_SDK $(node_package) ${NODE_PACKAGES[*]}"
+  wanted="${PYTHON_PACKAGES[*]} $(node_package) ${NODE_PACKAGES[*]}"
 
   exec 9>"$dir/.lock"
   flock 9
@@ -48,7 +48,7 @@ node_package() {
 
 install_python() {
   [ -x "$1/venv/bin/pip" ] || python3 -m venv "$1/venv"
-  "$1/venv/bin/pip" install --quiet --disable-pip-version-check "$PYTHON_SDK"
+  "$1/venv/bin/pip" install --quiet --disable-pip-version-check "${PYTHON_PACKAGES[@]}"
 }
 
 # Node's `import` finds packages beside the script only, so the scripts reach DIR/node_modules through lib.mjs.

@@ -7,6 +7,9 @@ use crate::config::Listen;
 const EXAMPLES: &str =
     "write for example 127.0.0.1:8080, :8443 for all interfaces, [::1]:8443, unix:/path or systemd";
 
+/// Who may connect to a unix socket: its owner and group.
+const SOCKET_MODE: u32 = 0o660;
+
 /// The longest path that fits into a `sockaddr_un`, with its NUL.
 const UNIX_PATH_MAX: usize = 107;
 
@@ -37,7 +40,17 @@ fn unix(path: &str) -> Result<Listen, String> {
     if path.len() > UNIX_PATH_MAX {
         return Err(format!("is longer than the {UNIX_PATH_MAX} bytes a unix socket's path can have"));
     }
-    Ok(Listen::Unix(path.into()))
+    Ok(Listen::Unix { path: path.into(), mode: SOCKET_MODE })
+}
+
+/// Reads `server.socket_mode`: octal, as `chmod` takes it.
+pub(super) fn socket_mode(text: &str) -> Result<u32, String> {
+    let digits = text.strip_prefix("0o").unwrap_or(text);
+    let mode =
+        if digits.len() > 4 || digits.starts_with('+') { None } else { u32::from_str_radix(digits, 8).ok() };
+    mode.filter(|mode| *mode <= 0o777 && mode & 0o200 != 0).ok_or_else(|| {
+        "is no mode of a file that its owner may write to; write for example 0660 or 0600".to_owned()
+    })
 }
 
 pub(super) fn port_number(text: &str) -> Option<u16> {
@@ -112,7 +125,7 @@ mod tests {
             ("127.0.0.1:0", tcp(Some("127.0.0.1"), 0)),
             ("localhost:80", tcp(Some("localhost"), 80)),
             ("[::1]:8443", tcp(Some("::1"), 8443)),
-            ("unix:/run/b.sock", Listen::Unix("/run/b.sock".into())),
+            ("unix:/run/b.sock", Listen::Unix { path: "/run/b.sock".into(), mode: 0o660 }),
             ("systemd", Listen::Systemd),
         ];
         for (text, address) in cases {
@@ -140,6 +153,16 @@ mod tests {
         for (text, message) in cases {
             let error = listen(text).unwrap_err();
             assert!(error.contains(message), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_mode_of_a_socket_is_octal() {
+        for text in ["660", "0660", "0o660"] {
+            assert_eq!(socket_mode(text), Ok(0o660), "{text}");
+        }
+        for text in ["", "0", "0440", "888", "+660", "1777", "00660", "rw-rw----", "-1"] {
+            assert!(socket_mode(text).is_err(), "{text}");
         }
     }
 

@@ -9,8 +9,6 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
         Role::Connect(connect) => (("client.protocol", connect.protocol), false),
     };
     let keys = [
-        (config.metrics_listen.is_some(), "metrics.listen", "no metrics are offered"),
-        (config.logging.bodies, "logging.bodies", "no bodies are logged"),
         (modern.1 == Protocol::Modern, modern.0, "revisions up to 2025-11-25 are spoken"),
         (instances, "mcp.instances", "each session has a child of its own"),
     ];

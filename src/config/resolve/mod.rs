@@ -14,8 +14,8 @@ mod url;
 use std::path::PathBuf;
 
 use super::{
-    Config, Environment, LogFormat, LogOutput, Logging, Mode, Role, compat::Compat, error::Fault, node::Node,
-    reader::Reader, schema,
+    Config, Environment, LogFormat, LogOutput, Logging, Mode, Role, Written, compat::Compat, error::Fault,
+    node::Node, reader::Reader, schema,
 };
 
 const MODES: [(&str, Mode); 2] = [("server", Mode::Server), ("client", Mode::Client)];
@@ -64,7 +64,8 @@ pub(super) fn config(root: &Node, mode: Mode, env: Environment<'_>, compat: Comp
         Mode::Client => Role::Connect(Box::new(connect::connect(r)?)),
     };
     let warnings = std::mem::take(&mut r.warnings);
-    let mut config = Config { file: None, role, logging, metrics_listen, fips_required, warnings };
+    let written = Written(root.clone());
+    let mut config = Config { file: None, role, logging, metrics_listen, fips_required, written, warnings };
     let ahead = ahead::warnings(&config);
     config.warnings.extend(ahead);
     Ok(config)
@@ -93,6 +94,7 @@ fn logging(r: &mut Reader<'_>, mode: Mode) -> Result<Logging, Fault> {
         level: r.choice("logging.level", &levels)?.unwrap_or(log::LevelFilter::Info),
         format: r.choice("logging.format", &formats)?.unwrap_or_default(),
         output,
+        requests: r.flag("logging.requests", true)?,
         bodies: r.flag("logging.bodies", false)?,
     })
 }

@@ -21,7 +21,7 @@ pub(super) fn serve(r: &mut Reader<'_>) -> Result<Serve, Fault> {
     let listen = listen(r)?;
     let tls = tls::server(r)?;
     let auth = auth::server(r)?;
-    check_exposure(r, &listen, tls.is_some(), &auth)?;
+    check_exposure(r, &listen, tls.as_ref(), &auth)?;
     let mut serve = Serve {
         path: r.parsed("server.path", address::endpoint)?.unwrap_or_else(|| "/mcp".into()),
         allowed_hosts: allowed_hosts(r, &listen)?,
@@ -49,33 +49,58 @@ pub(super) fn serve(r: &mut Reader<'_>) -> Result<Serve, Fault> {
 
 fn listen(r: &mut Reader<'_>) -> Result<Listen, Fault> {
     let default = || Listen::Tcp { host: Some("127.0.0.1".into()), port: 8080 };
-    Ok(r.parsed("server.listen", address::listen)?.unwrap_or_else(default))
+    let mut listen = r.parsed("server.listen", address::listen)?.unwrap_or_else(default);
+    if let Some(asked) = r.parsed("server.socket_mode", address::socket_mode)? {
+        let Listen::Unix { mode, .. } = &mut listen else {
+            return Err(r.fault(
+                "server.socket_mode",
+                "has no effect: only a unix socket of `server.listen: unix:/path` has a mode; remove it",
+            ));
+        };
+        *mode = asked;
+    }
+    Ok(listen)
 }
 
 /// Nobody should open a server to the network by accident.
-fn check_exposure(r: &mut Reader<'_>, listen: &Listen, tls: bool, auth: &ServerAuth) -> Result<(), Fault> {
+fn check_exposure(
+    r: &mut Reader<'_>,
+    listen: &Listen,
+    tls: Option<&ServerTls>,
+    auth: &ServerAuth,
+) -> Result<(), Fault> {
     let allowed = r.flag("server.allow_insecure", false)?;
-    if listen.is_local() || tls {
+    if listen.is_local() {
         return Ok(());
     }
-    if matches!(auth, ServerAuth::Bearer(_)) {
-        r.warnings.push(
+    let warning = match (tls, has_auth(tls, auth)) {
+        (Some(_), true) => return Ok(()),
+        (Some(_), false) => {
+            "server.listen: anyone who reaches this address can use the MCP server; set `auth`, or \
+             `tls.client_auth: verify`"
+        }
+        (None, true) => {
             "server.listen: bearer tokens cross the network unencrypted; enable `tls`, or keep it behind a TLS proxy"
-                .into(),
-        );
-    } else if allowed {
-        r.warnings.push(
+        }
+        (None, false) if allowed => {
             "server.allow_insecure: anyone who reaches this address can use the MCP server, unencrypted"
-                .into(),
-        );
-    } else {
-        return Err(r.fault(
-            "server.listen",
-            "listens beyond loopback with neither TLS nor auth; enable `tls` or `auth`, listen on \
-             127.0.0.1, or set `server.allow_insecure: true` (--allow-insecure)",
-        ));
-    }
+        }
+        (None, false) => {
+            return Err(r.fault(
+                "server.listen",
+                "listens beyond loopback with neither TLS nor auth; enable `tls` or `auth`, listen on \
+                 127.0.0.1, or set `server.allow_insecure: true` (--allow-insecure)",
+            ));
+        }
+    };
+    r.warnings.push(warning.into());
     Ok(())
+}
+
+/// Whether only those come in who can show who they are.
+fn has_auth(tls: Option<&ServerTls>, auth: &ServerAuth) -> bool {
+    let certified = tls.is_some_and(|tls| tls.client_auth == ClientAuthMode::Verify);
+    certified || matches!(auth, ServerAuth::Bearer(_))
 }
 
 fn allowed_hosts(r: &mut Reader<'_>, listen: &Listen) -> Result<Option<Vec<String>>, Fault> {
@@ -102,10 +127,5 @@ fn allowed_hosts(r: &mut Reader<'_>, listen: &Listen) -> Result<Option<Vec<Strin
 
 /// Anonymous clients of the network can't be told apart, so they share nothing.
 fn default_isolation(listen: &Listen, tls: Option<&ServerTls>, auth: &ServerAuth) -> Isolation {
-    let certified = tls.is_some_and(|tls| tls.client_auth == ClientAuthMode::Verify);
-    if listen.is_local() || certified || matches!(auth, ServerAuth::Bearer(_)) {
-        Isolation::Principal
-    } else {
-        Isolation::Request
-    }
+    if listen.is_local() || has_auth(tls, auth) { Isolation::Principal } else { Isolation::Request }
 }

@@ -144,6 +144,8 @@ fn values_of_the_wrong_type() {
         ("server:\n  path: ''\n", 2, &["server.path: is empty"]),
         ("server:\n  path: mcp\n", 2, &["server.path: \"mcp\" must start with a slash"]),
         ("server:\n  allow_insecure: perhaps\n", 2, &["\"perhaps\" is neither true nor false"]),
+        ("server:\n  socket_mode: rw\n", 2, &["server.socket_mode: \"rw\" is no mode"]),
+        ("server:\n  socket_mode: 0600\n", 2, &["server.socket_mode: has no effect"]),
         ("server:\n  max_connections: lots\n", 2, &["\"lots\" is not a number from 1 to 1000000"]),
         ("server:\n  max_connections: 0\n", 2, &["not a number from 1"]),
         ("server:\n  max_connections: 1.5\n", 2, &["not a number from 1"]),

@@ -37,8 +37,10 @@ fn every_example_of_the_guide_loads() {
         let text = fs::read_to_string(entry.path()).unwrap();
         let whole = if name.starts_with("complete-") { text } else { completed(&name, &text) };
         let config = load_text(&whole).unwrap_or_else(|e| panic!("{name}: {e}\n{whole}"));
-        let expected = usize::from(name == "client-skip-verify.yaml");
-        assert_eq!(config.warnings.len(), expected, "{name}: {:?}", config.warnings);
+        // Snippets that show no `auth` beside their TLS listen for everyone.
+        let expected = |warning: &&String| !warning.contains("set `auth`, or `tls.client_auth: verify`");
+        let others = config.warnings.iter().filter(expected).count();
+        assert_eq!(others, usize::from(name == "client-skip-verify.yaml"), "{name}: {:?}", config.warnings);
         seen += 1;
     }
     assert_eq!(seen, 15);
@@ -157,10 +159,20 @@ fn isolation_depends_on_who_may_come() {
 #[test]
 fn what_deserves_attention_is_a_warning() {
     let tls = "tls: {enabled: true, cert_file: c, key_file: k, client_ca_file: a}\n";
+    let open = |more: &str| {
+        format!("server: {{listen: ':1'}}\ntls: {{enabled: true, cert_file: c, key_file: k, {more}}}\n")
+    };
+    let bearer = "auth: {type: bearer, bearer: {tokens: [a]}}\n";
+    for closed in [open("client_auth: verify, client_ca_file: a"), open("") + bearer] {
+        let warnings = load_text(&server_with(&closed)).unwrap().warnings;
+        assert!(warnings.is_empty(), "{closed}: {warnings:?}");
+    }
     let cases = [
         (server_with("server: {listen: ':1', allow_insecure: true}\n"), "server.allow_insecure"),
         (server_with("server: {listen: ':1'}\nauth: {type: bearer, bearer: {tokens: [a]}}\n"), "unencrypted"),
         (server_with(tls), "tls.client_ca_file has no effect"),
+        (server_with(&open("")), "set `auth`, or `tls.client_auth: verify`"),
+        (server_with(&open("client_auth: require")), "set `auth`, or `tls.client_auth: verify`"),
         (client_with("tls: {insecure_skip_verify: true}\n"), "https://h"),
         (
             "mode: client\nclient: {url: 'http://h/'}\nauth: {type: bearer, bearer: {token: a}}\n".into(),
@@ -171,6 +183,24 @@ fn what_deserves_attention_is_a_warning() {
         let warnings = load_text(&text).unwrap().warnings;
         assert!(warnings.len() == 1 && warnings[0].contains(warning), "{text}: {warnings:?}");
     }
+}
+
+#[test]
+fn what_waits_for_a_restart_is_known_by_key() {
+    let old = "server: {listen: ':1', allow_insecure: true, max_body_size: 1KiB}\nlogging: {level: info}\nmcp: {command: x}\n";
+    let waiting = |old: &str, new: &str| {
+        let [old, new] = [old, new].map(|text| load_text(&format!("mode: server\n{text}")).unwrap());
+        old.restart_for(&new)
+    };
+    assert_eq!(waiting(old, old), [""; 0]);
+    let live = "server: {listen: ':1', allow_insecure: true, max_body_size: 2KiB, allowed_hosts: [h]}\n\
+                auth: {type: bearer, bearer: {tokens: [a]}}\nlogging: {level: debug}\nmcp: {command: x, request_timeout: 1s}\n";
+    assert_eq!(waiting(old, live), [""; 0]);
+    let other = "server: {listen: ':2', allow_insecure: true, path: /x}\nmetrics: {listen: ':3'}\nmcp: {command: x, args: [a]}\n";
+    assert_eq!(waiting(old, other), ["server.listen", "server.path", "mcp.args", "metrics.listen"]);
+    let [old, new] = ["", "auth: {type: bearer, bearer: {token: a}}\nlogging: {format: json}\n"]
+        .map(|text| load_text(&client_with(text)).unwrap());
+    assert_eq!(old.restart_for(&new), ["auth.type", "auth.bearer.token"]);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Certificates made on the spot: a CA, and leaves of every kind.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use mcp_bridge::config::Identity;
@@ -93,6 +94,9 @@ impl Pki {
     pub(crate) fn write(&self, name: &str, bytes: &[u8]) -> PathBuf {
         let path = self.path(name);
         std::fs::write(&path, bytes).unwrap();
+        if path.extension().is_some_and(|extension| extension == "key") {
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        }
         path
     }
 

@@ -10,4 +10,4 @@ mod handshakes;
 mod policies;
 mod reload;
 mod robustness;
-mod support;
+pub(crate) mod support;
