@@ -11,7 +11,7 @@ install_missing() {
       openssl-headers) debian+=(libssl-dev pkg-config) fedora+=(openssl-devel pkgconf-pkg-config) ;;
       venv) debian+=(python3 python3-venv) fedora+=(python3 python3-pip) ;;
       npm) debian+=(nodejs npm) fedora+=(npm) ;;
-      flock) debian+=(util-linux) fedora+=(util-linux) ;;
+      flock | taskset) debian+=(util-linux) fedora+=(util-linux) ;;
       script) debian+=(bsdutils) fedora+=(/usr/bin/script) ;;
       *) debian+=("$need") fedora+=("$need") ;;
     esac
@@ -36,6 +36,7 @@ install_missing() {
 has() {
   case $1 in
     openssl-headers) pkg-config --exists openssl 2>/dev/null ;;
+    nginx) [ -x /usr/sbin/nginx ] || command -v nginx >/dev/null ;;
     venv) python3 -c 'import ensurepip, venv' 2>/dev/null ;;
     *) command -v "$1" >/dev/null ;;
   esac

@@ -1,0 +1,127 @@
+//! Processes on their cores, and what the kernel says of them.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use crate::Error;
+
+/// Where servers run.
+pub(crate) const SERVER_CORE: usize = 0;
+/// Where the load runs.
+pub(crate) const LOAD_CORE: usize = 1;
+/// A process that ends with its owner.
+pub(crate) struct Process {
+    child: Child,
+}
+
+impl Process {
+    /// Starts a command on the servers' core.
+    pub(crate) fn start(command: &[&str]) -> Result<Self, Error> {
+        Self::spawn(command, SERVER_CORE, Stdio::null(), Stdio::null(), Stdio::null())
+    }
+
+    /// As [`Self::start`], with its standard error as lines.
+    pub(crate) fn start_logged(
+        command: &[&str],
+    ) -> Result<(Self, impl Iterator<Item = String> + use<>), Error> {
+        let mut process = Self::spawn(command, SERVER_CORE, Stdio::null(), Stdio::null(), Stdio::piped())?;
+        let stderr = process.child.stderr.take().ok_or("no standard error")?;
+        Ok((process, BufReader::new(stderr).lines().map_while(Result::ok)))
+    }
+
+    /// As [`Self::start`], with its standard output as lines.
+    pub(crate) fn start_speaking(
+        command: &[&str],
+    ) -> Result<(Self, impl Iterator<Item = String> + use<>), Error> {
+        let mut process = Self::spawn(command, SERVER_CORE, Stdio::null(), Stdio::piped(), Stdio::inherit())?;
+        let stdout = process.child.stdout.take().ok_or("no standard output")?;
+        Ok((process, BufReader::new(stdout).lines().map_while(Result::ok)))
+    }
+
+    /// Starts a command on the load's core, to be talked to.
+    pub(crate) fn start_piped(
+        command: &[&str],
+    ) -> Result<(Self, std::process::ChildStdin, std::process::ChildStdout), Error> {
+        let mut process = Self::spawn(command, LOAD_CORE, Stdio::piped(), Stdio::piped(), Stdio::null())?;
+        let stdin = process.child.stdin.take().ok_or("no standard input")?;
+        let stdout = process.child.stdout.take().ok_or("no standard output")?;
+        Ok((process, stdin, stdout))
+    }
+
+    fn spawn(
+        command: &[&str],
+        core: usize,
+        stdin: Stdio,
+        stdout: Stdio,
+        stderr: Stdio,
+    ) -> Result<Self, Error> {
+        let mut pinned = Command::new("taskset");
+        pinned.args(["-c", &core.to_string()]).args(command);
+        Ok(Self { child: pinned.stdin(stdin).stdout(stdout).stderr(stderr).spawn()? })
+    }
+
+    /// Its number; `taskset` becomes the command that it starts.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = Command::new("kill").arg(self.child.id().to_string()).status();
+        let _ = self.child.wait();
+    }
+}
+
+/// Keeps this process on the load's core.
+pub(crate) fn settle() -> Result<(), Error> {
+    let me = std::process::id().to_string();
+    let mut command = Command::new("taskset");
+    let done = command.args(["-apc", &LOAD_CORE.to_string(), &me]).stdout(Stdio::null()).status()?;
+    if done.success() { Ok(()) } else { Err("taskset failed".into()) }
+}
+
+/// The CPU time that a process and, for servers of several processes, its children have used.
+pub(crate) fn cpu(id: u32, children: bool) -> Duration {
+    let mut nanoseconds = tasks(id);
+    if children {
+        nanoseconds += children_of(id).into_iter().map(tasks).sum::<u64>();
+    }
+    Duration::from_nanos(nanoseconds)
+}
+
+fn tasks(id: u32) -> u64 {
+    let Ok(tasks) = fs::read_dir(format!("/proc/{id}/task")) else { return 0 };
+    let spent = |task: fs::DirEntry| {
+        let text = fs::read_to_string(task.path().join("schedstat")).ok()?;
+        text.split_whitespace().next()?.parse::<u64>().ok()
+    };
+    tasks.filter_map(Result::ok).filter_map(spent).sum()
+}
+
+/// The children of a process.
+pub(crate) fn children_of(id: u32) -> Vec<u32> {
+    let text = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
+    text.split_whitespace().filter_map(|id| id.parse().ok()).collect()
+}
+
+/// The memory that is a process's own, in bytes: resident, without what is shared with files.
+pub(crate) fn memory(id: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
+    status_field(&status, "RssAnon:")
+}
+
+/// The most memory that a process ever had, in bytes.
+pub(crate) fn peak_memory(id: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
+    status_field(&status, "VmHWM:")
+}
+
+fn status_field(status: &str, name: &str) -> u64 {
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+    line.split_whitespace().next().and_then(|n| n.parse::<u64>().ok()).unwrap_or_default() * 1024
+}

@@ -1,0 +1,378 @@
+//! The tables.
+
+use std::{
+    io::{BufRead, BufReader, Write},
+    time::{Duration, Instant},
+};
+
+use openssl::ssl::SslVersion;
+
+use crate::{
+    Error,
+    client::Era,
+    figures::{Latencies, Table, bytes, median, shown},
+    load::{self, Clients},
+    process::{self, Process},
+    scene::{Scene, Server},
+};
+
+/// How long the slices are, how many, and how many clients a table may go up to.
+#[derive(Clone, Copy)]
+struct Effort {
+    slice: Duration,
+    slices: usize,
+    most: usize,
+}
+
+const FULL: Effort = Effort { slice: Duration::from_millis(1500), slices: 7, most: 10_000 };
+const QUICK: Effort = Effort { slice: Duration::from_millis(300), slices: 3, most: 256 };
+
+const TABLES: [&str; 7] = ["requests", "handshakes", "large", "connect", "idle", "sessions", "payload"];
+
+/// Measures what the arguments name.
+pub(crate) fn run(arguments: &[&str]) -> Result<(), Error> {
+    let mut effort = FULL;
+    let mut tables = Vec::new();
+    for &argument in arguments {
+        match argument {
+            "--quick" => effort = QUICK,
+            name if TABLES.contains(&name) => tables.push(name),
+            other => return Err(format!("{other}: there are the tables {}", TABLES.join(", ")).into()),
+        }
+    }
+    if tables.is_empty() {
+        tables = TABLES.to_vec();
+    }
+    process::settle()?;
+    let scene = Scene::new(env!("CARGO_BIN_EXE_mcp-bridge"))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    for table in tables {
+        runtime.block_on(async {
+            match table {
+                "requests" => requests(&scene, effort).await,
+                "handshakes" => handshakes(&scene, effort).await,
+                "large" => large(&scene, effort).await,
+                "connect" => connect(&scene, effort).await,
+                "idle" => idle(&scene, effort).await,
+                "sessions" => sessions(&scene, effort).await,
+                _ => payload(&scene, effort).await,
+            }
+        })?;
+    }
+    Ok(())
+}
+
+/// One thing that is compared.
+struct Contender {
+    name: &'static str,
+    server: Server,
+    clients: Clients,
+    latencies: Latencies,
+    rates: Vec<f64>,
+    cpu: Vec<f64>,
+}
+
+impl Contender {
+    async fn new(
+        name: &'static str,
+        server: Server,
+        era: Era,
+        number: usize,
+        payload: usize,
+    ) -> Result<Self, Error> {
+        let echoes = name != CEILING;
+        let clients = Clients::connect(&server.dialer()?, era, number, payload, echoes).await?;
+        Ok(Self {
+            name,
+            server,
+            clients,
+            latencies: Latencies::default(),
+            rates: Vec::new(),
+            cpu: Vec::new(),
+        })
+    }
+
+    async fn slice(&mut self, duration: Duration) -> Result<(), Error> {
+        let slice = self.clients.run(self.server.process.id(), duration).await?;
+        self.latencies.extend(&slice.latencies);
+        self.rates.push(slice.rate);
+        self.cpu.push(slice.cpu);
+        Ok(())
+    }
+}
+
+const CEILING: &str = "ceiling";
+const LEGACY: &str = "bridge, a child per session";
+const MODERN: &str = "bridge, shared modern child";
+
+/// The contenders in turn, after one slice that does not count.
+async fn compare(contenders: &mut [Contender], effort: Effort) -> Result<(), Error> {
+    for contender in &mut *contenders {
+        contender.clients.run(contender.server.process.id(), effort.slice / 3).await?;
+    }
+    for _ in 0..effort.slices {
+        for contender in &mut *contenders {
+            contender.slice(effort.slice).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn contenders(scene: &Scene, number: usize, payload: usize) -> Result<Vec<Contender>, Error> {
+    Ok(vec![
+        Contender::new(CEILING, scene.ceiling(false)?, Era::Legacy, number, payload).await?,
+        Contender::new(LEGACY, scene.bridge()?, Era::Legacy, number, payload).await?,
+        Contender::new(MODERN, scene.modern_bridge()?, Era::Modern, number, payload).await?,
+    ])
+}
+
+fn ratio(value: f64, ceiling: f64) -> String {
+    format!("{} ({:.2} ×)", shown(value), value / ceiling)
+}
+
+async fn requests(scene: &Scene, effort: Effort) -> Result<(), Error> {
+    let mut table = Table::new(&[
+        "clients",
+        "server",
+        "requests/s",
+        "p50 µs",
+        "p99 µs",
+        "p99.9 µs",
+        "server CPU µs per request",
+    ]);
+    for number in [1, 16, 256] {
+        let mut all = contenders(scene, number, 100).await?;
+        compare(&mut all, effort).await?;
+        let (mut base_cpu, mut base_p50) = (f64::NAN, f64::NAN);
+        for contender in &mut all {
+            let (cpu, p50) = (median(contender.cpu.clone()), contender.latencies.percentile(0.5));
+            if contender.name == CEILING {
+                (base_cpu, base_p50) = (cpu, p50);
+            }
+            table.row(vec![
+                number.to_string(),
+                contender.name.to_owned(),
+                shown(median(contender.rates.clone())),
+                format!("{} ({:+.0})", shown(p50), p50 - base_p50),
+                shown(contender.latencies.percentile(0.99)),
+                shown(contender.latencies.percentile(0.999)),
+                ratio(cpu, base_cpu),
+            ]);
+        }
+    }
+    table.print("Requests: tools/call of 100 bytes, TLS 1.3, keep-alive");
+    Ok(())
+}
+
+async fn handshakes(scene: &Scene, effort: Effort) -> Result<(), Error> {
+    let mut table =
+        Table::new(&["handshake", "server", "a second, one after the other", "server CPU µs each"]);
+    let nginx = scene.nginx()?;
+    if nginx.is_none() {
+        println!("\nnginx is not installed; the handshakes are compared with the ceiling's only");
+    }
+    let mut servers = vec![(CEILING, scene.ceiling(false)?), ("bridge", scene.bridge()?)];
+    if let Some(nginx) = nginx {
+        servers.insert(0, ("nginx", nginx));
+    }
+    for (version, words) in [(SslVersion::TLS1_3, "TLS 1.3"), (SslVersion::TLS1_2, "TLS 1.2")] {
+        for resume in [false, true] {
+            let mut dialers = Vec::new();
+            for (_, server) in &servers {
+                let dialer = server.dialer_of(version)?;
+                if resume {
+                    dialer.get_session().await?;
+                }
+                dialers.push((dialer, Vec::new(), Vec::new()));
+            }
+            for _ in 0..=effort.slices {
+                for ((name, server), (dialer, cpu, rate)) in servers.iter().zip(&mut dialers) {
+                    let (spent, made) = load::handshakes(
+                        dialer,
+                        server.process.id(),
+                        *name == "nginx",
+                        resume,
+                        effort.slice / 2,
+                    )
+                    .await?;
+                    cpu.push(spent);
+                    rate.push(made);
+                }
+            }
+            let base = median(dialers[0].1[1..].to_vec());
+            for ((name, _), (_, cpu, rate)) in servers.iter().zip(&dialers) {
+                let kind = if resume { "resumed" } else { "full" };
+                table.row(vec![
+                    format!("{words}, {kind}"),
+                    (*name).to_owned(),
+                    shown(median(rate[1..].to_vec())),
+                    ratio(median(cpu[1..].to_vec()), base),
+                ]);
+            }
+        }
+    }
+    table.print("Handshakes: ECDSA P-256");
+    Ok(())
+}
+
+async fn large(scene: &Scene, effort: Effort) -> Result<(), Error> {
+    const SIZE: usize = 10 * 1024 * 1024;
+    let mut table = Table::new(&["server", "bytes/s, each way", "most memory"]);
+    let mut all = vec![
+        Contender::new(PIPE, scene.ceiling(true)?, Era::Legacy, 1, SIZE).await?,
+        Contender::new(LEGACY, scene.bridge()?, Era::Legacy, 1, SIZE).await?,
+        Contender::new(MODERN, scene.modern_bridge()?, Era::Modern, 1, SIZE).await?,
+    ];
+    compare(&mut all, effort).await?;
+    let mut base = f64::NAN;
+    for contender in &all {
+        let rate = median(contender.rates.clone()) * SIZE as f64;
+        if contender.name == PIPE {
+            base = rate;
+        }
+        table.row(vec![
+            contender.name.to_owned(),
+            format!("{} ({:.2} ×)", bytes(rate), rate / base),
+            bytes(process::peak_memory(contender.server.process.id()) as f64),
+        ]);
+    }
+    table.print("Messages of 10 MiB, there and back, one client");
+    Ok(())
+}
+
+const PIPE: &str = "TLS and a pipe, no bridge";
+
+async fn connect(scene: &Scene, effort: Effort) -> Result<(), Error> {
+    let server = scene.ceiling(false)?;
+    let mut direct = Clients::connect(&server.dialer()?, Era::Legacy, 1, 100, false).await?;
+    let url = format!("https://localhost:{}/mcp", server.address.port());
+    let ca = scene.ca();
+    let command = [scene.bridge.as_str(), "connect", &url, "--ca-cert", &ca, "--log-level", "warn"];
+    let (process, mut stdin, stdout) = Process::start_piped(&command)?;
+    let mut lines = BufReader::new(stdout).lines();
+    let mut ask = |text: &str| -> Result<Duration, Error> {
+        let began = Instant::now();
+        stdin.write_all(text.as_bytes())?;
+        lines.next().ok_or("connect ended")??;
+        Ok(began.elapsed())
+    };
+    // The ceiling answers everything under the id 1.
+    let initialize = r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"bench","version":"1"}}}"#;
+    ask(&format!("{initialize}\n"))?;
+    let padding = "x".repeat(100);
+    let call = format!(
+        r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"echo","arguments":{{"text":"{padding}"}}}}}}"#
+    ) + "\n";
+    let (mut through, mut straight) = (Latencies::default(), Latencies::default());
+    for slice in 0..=effort.slices {
+        let slice_of_direct = direct.run(server.process.id(), effort.slice).await?;
+        let end = Instant::now() + effort.slice;
+        let mut slice_of_connect = Latencies::default();
+        while Instant::now() < end {
+            slice_of_connect.push(ask(&call)?);
+        }
+        if slice > 0 {
+            straight.extend(&slice_of_direct.latencies);
+            through.extend(&slice_of_connect);
+        }
+    }
+    drop(process);
+    let mut table = Table::new(&["way", "p50 µs", "p99 µs"]);
+    let base = straight.percentile(0.5);
+    table.row(vec!["HTTPS, direct".to_owned(), shown(base), shown(straight.percentile(0.99))]);
+    let p50 = through.percentile(0.5);
+    table.row(vec![
+        "through connect".to_owned(),
+        format!("{} ({:+.0})", shown(p50), p50 - base),
+        shown(through.percentile(0.99)),
+    ]);
+    table.print("connect: a call, one after the other");
+    Ok(())
+}
+
+async fn idle(scene: &Scene, effort: Effort) -> Result<(), Error> {
+    let mut table = Table::new(&["server", "idle clients", "memory of the server", "each"]);
+    let few = effort.most.min(256);
+    let mut base = f64::NAN;
+    let rows = [
+        (CEILING, scene.ceiling(false)?, Era::Legacy, effort.most.min(1000)),
+        (LEGACY, scene.bridge()?, Era::Legacy, few),
+        (MODERN, scene.modern_bridge()?, Era::Modern, effort.most.min(1000)),
+        (MODERN, scene.modern_bridge()?, Era::Modern, effort.most),
+    ];
+    for (name, server, era, number) in rows {
+        let dialer = server.dialer()?;
+        // What the first clients bring about is not theirs.
+        let mut first = Clients::connect(&dialer, era, 8, 1, false).await?;
+        first.call_once().await?;
+        let before = process::memory(server.process.id());
+        let mut clients = Clients::connect(&dialer, era, number, 1, false).await?;
+        clients.call_once().await?;
+        let after = process::memory(server.process.id());
+        let each = after.saturating_sub(before) as f64 / number as f64;
+        if name == CEILING {
+            base = each;
+        }
+        table.row(vec![
+            name.to_owned(),
+            number.to_string(),
+            bytes(after as f64),
+            format!("{} ({:.2} ×)", bytes(each), each / base),
+        ]);
+    }
+    table.print("Idle TLS connections, each with its session if legacy");
+    Ok(())
+}
+
+async fn sessions(scene: &Scene, effort: Effort) -> Result<(), Error> {
+    let mut table = Table::new(&[
+        "sessions, each with a child",
+        "server CPU µs per request, all active",
+        "16 of them active",
+    ]);
+    for number in [1, 16, 256, 500, 2000].into_iter().filter(|n| *n <= effort.most) {
+        let mut all = Contender::new(LEGACY, scene.bridge()?, Era::Legacy, number, 100).await?;
+        let mut cells = vec![number.to_string()];
+        for _ in 0..effort.slices {
+            all.slice(effort.slice).await?;
+        }
+        cells.push(shown(median(std::mem::take(&mut all.cpu))));
+        let few = Clients::connect(&all.server.dialer()?, Era::Legacy, 16, 100, true).await?;
+        let idle = std::mem::replace(&mut all.clients, few);
+        for _ in 0..effort.slices {
+            all.slice(effort.slice).await?;
+        }
+        cells.push(shown(median(all.cpu)));
+        all.clients.close().await?;
+        idle.close().await?;
+        table.row(cells);
+    }
+    table.print("How cost grows with sessions");
+    Ok(())
+}
+
+async fn payload(scene: &Scene, effort: Effort) -> Result<(), Error> {
+    let mut table =
+        Table::new(&["payload", "server", "requests/s", "server CPU µs per request", "CPU ns per byte"]);
+    for size in [100, 1024, 10 * 1024, 100 * 1024, 1024 * 1024, 10 * 1024 * 1024] {
+        let mut all = vec![
+            Contender::new(PIPE, scene.ceiling(true)?, Era::Legacy, 1, size).await?,
+            Contender::new(LEGACY, scene.bridge()?, Era::Legacy, 1, size).await?,
+            Contender::new(MODERN, scene.modern_bridge()?, Era::Modern, 1, size).await?,
+        ];
+        compare(&mut all, effort).await?;
+        let base = median(all[0].cpu.clone());
+        for contender in &all {
+            let cpu = median(contender.cpu.clone());
+            table.row(vec![
+                bytes(size as f64),
+                contender.name.to_owned(),
+                shown(median(contender.rates.clone())),
+                ratio(cpu, base),
+                shown(cpu * 1000.0 / size as f64),
+            ]);
+        }
+    }
+    table.print("How cost grows with the payload, one client");
+    Ok(())
+}
