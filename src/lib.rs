@@ -8,6 +8,7 @@ pub mod config;
 pub mod connect;
 pub mod crypto;
 pub mod framing;
+pub mod health;
 pub mod http;
 pub mod jsonrpc;
 pub mod logging;

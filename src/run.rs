@@ -1,11 +1,18 @@
 //! Running one direction: the log, the runtime and the signals around it.
 
-use std::{io, process, time::Duration};
+use std::{
+    io::{self, Write},
+    process,
+    time::Duration,
+};
 
 use log::{debug, error, info, warn};
 use mcp_bridge::{
+    child,
     config::{self, Config, Role},
-    connect, logging, serve,
+    connect,
+    health::{Check, Question},
+    logging, serve,
     tls::{self, Reload, fips},
 };
 use tokio::{
@@ -40,6 +47,13 @@ pub(crate) fn run(config: Config) -> Result<(), Failure> {
     }
 }
 
+/// Asks a running bridge, and prints its answer when that is a yes.
+pub(crate) fn health(config: &Config, question: Question) -> Result<(), Failure> {
+    let check = Check::new(config, question).map_err(Failure::configuration)?;
+    let answer = runtime(Some(1))?.block_on(check.run()).map_err(Failure::running)?;
+    writeln!(io::stdout(), "{answer}").map_err(Failure::running)
+}
+
 fn runtime(threads: Option<usize>) -> Result<runtime::Runtime, Failure> {
     let mut builder = runtime::Builder::new_multi_thread();
     threads.map(|n| builder.worker_threads(n));
@@ -63,8 +77,10 @@ async fn run_serve(config: config::Serve) -> Result<(), Failure> {
         tell(&tls.warnings(), &tls.report());
     }
     let signals = Signals::handle(reload, interval).map_err(Failure::running)?;
+    let orphans = tokio::spawn(child::reap_orphans());
     info!("listening on {}", server.url());
     server.run(signals.stop.cancelled_owned(), signals.cut.cancelled_owned()).await;
+    orphans.abort();
     info!("stopped");
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! The MCP server process: how it is found, started, fed, read and ended.
 
 mod command;
+mod orphans;
 mod process;
 mod stderr;
 
@@ -10,6 +11,7 @@ use tokio::net::unix::pipe;
 
 pub use self::{
     command::{ChildCommand, CommandError},
+    orphans::reap_orphans,
     process::{Exit, Process},
 };
 use crate::framing::{lines::Lines, writer::Writer};
@@ -34,11 +36,9 @@ impl ChildCommand {
     ///
     /// Must run inside a Tokio runtime.
     pub fn spawn(&self, label: &str) -> io::Result<Child> {
-        let mut child = self.command().spawn()?;
-        let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
         // From here on a failure drops `process`, which ends what was started.
-        let mut process = Process::new(child)?;
-        let (Some(stdin), Some(stdout), Some(stderr)) = pipes else {
+        let mut process = Process::spawn(&mut self.command())?;
+        let (Some(stdin), Some(stdout), Some(stderr)) = process.take_pipes() else {
             return Err(io::Error::other("a pipe to the child is missing"));
         };
         process.attend(stderr::drain(pipe::Receiver::from_owned_fd(stderr.into())?, label.to_owned()));

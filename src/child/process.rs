@@ -1,6 +1,13 @@
 //! The process and its group: noticed when it exits, ended when nobody needs it, never leaked.
 
-use std::{fmt, future::Future, io, os::unix::process::ExitStatusExt, process, time::Duration};
+use std::{
+    fmt,
+    future::Future,
+    io,
+    os::unix::process::ExitStatusExt,
+    process::{self, ChildStderr, ChildStdin, ChildStdout},
+    time::Duration,
+};
 
 use nix::{
     errno::Errno,
@@ -15,6 +22,8 @@ use tokio::{
     task::JoinHandle,
     time::timeout,
 };
+
+use super::orphans::{self, Ours};
 
 /// How long the last lines of a child that has exited are waited for.
 const LAST_WORDS: Duration = Duration::from_millis(200);
@@ -53,20 +62,28 @@ pub struct Process {
     children: unix::Signal,
     exit: Option<Exit>,
     attendant: Option<JoinHandle<()>>,
+    /// Dropped after [`Drop`] has reaped the leader.
+    _ours: Ours,
 }
 
 impl Process {
-    /// Takes charge of `child`, which leads its own process group.
-    pub(super) fn new(mut child: process::Child) -> io::Result<Self> {
+    /// Starts `command`, which must make it the leader of its own process group.
+    pub(super) fn spawn(command: &mut process::Command) -> io::Result<Self> {
+        let (mut child, ours) = orphans::spawn(command)?;
         let group = Pid::from_raw(i32::try_from(child.id()).map_err(io::Error::other)?);
         match unix::signal(SignalKind::child()) {
-            Ok(children) => Ok(Self { child, group, children, exit: None, attendant: None }),
+            Ok(children) => Ok(Self { child, group, children, exit: None, attendant: None, _ours: ours }),
             Err(e) => {
                 let _ = killpg(group, Signal::SIGKILL);
                 let _ = child.wait();
                 Err(e)
             }
         }
+    }
+
+    /// Its standard input, output and error, which are given out once.
+    pub(super) fn take_pipes(&mut self) -> (Option<ChildStdin>, Option<ChildStdout>, Option<ChildStderr>) {
+        (self.child.stdin.take(), self.child.stdout.take(), self.child.stderr.take())
     }
 
     /// Runs `task` for as long as the child is there.
@@ -160,7 +177,7 @@ mod tests {
     fn leader() -> Process {
         let mut command = Command::new("sh");
         command.args(["-c", "trap '' TERM; sleep 1000 & wait"]).process_group(0);
-        Process::new(command.spawn().unwrap()).unwrap()
+        Process::spawn(&mut command).unwrap()
     }
 
     fn group_is_gone(group: Pid) -> bool {
