@@ -25,21 +25,15 @@ main() {
     export MCP_BRIDGE_PEERS=${MCP_BRIDGE_PEERS:-$PWD/target/peers}
     run tests/peers/setup.sh "$MCP_BRIDGE_PEERS"
     install_fips_provider
-    install_cargo_deny
+    run install_cargo_tool cargo-deny $CARGO_DENY "$tools"
   fi
 
   run cargo fmt --check
   run cargo clippy --locked --all-targets -- -D warnings
-  [ -n "$quick" ] || run cargo-deny --locked check bans licenses sources
+  [ -n "$quick" ] || run "$tools/bin/cargo-deny" --locked check bans licenses sources
   [ -n "$quick" ] || run scripts/quickstart.sh
   run cargo test --locked
-}
-
-# In a folder that git ignores, unless this very version is already on the path.
-install_cargo_deny() {
-  export PATH=$tools/bin:$PATH
-  [ "$(cargo-deny --version 2>/dev/null)" = "cargo-deny $CARGO_DENY" ] ||
-    run cargo install --locked --quiet --root "$tools" cargo-deny --version $CARGO_DENY
+  [ -n "$quick" ] || run scripts/test-packages.sh
 }
 
 # In a folder that git ignores. It is a package of Debian's; a host in FIPS mode has one of its own.
