@@ -12,6 +12,7 @@ work=$PWD/target/image
 certs=$work/certs
 image=localhost/mcp-bridge-test
 fips=${MCP_BRIDGE_FIPS_DIR:-$PWD/target/fips}
+cargo_home=${CARGO_HOME:-$HOME/.cargo}
 export CONTAINERS_STORAGE_CONF=$work/storage.conf
 # There is no service manager to start timers; the checks are run here.
 export DISABLE_HC_SYSTEMD=true
@@ -47,21 +48,23 @@ base_images() {
   tar -C "$PWD/target/debian/base" -c . | podman import --quiet - "$image/runtime" >/dev/null
   local container
   container=$(buildah from --pull-never "$image/runtime")
-  buildah config --env PATH=/usr/local/rust/bin:/usr/sbin:/usr/bin:/sbin:/bin --env CARGO_HOME=/usr/local/cargo \
+  buildah config --env PATH=/usr/local/rust/bin:/usr/sbin:/usr/bin:/sbin:/bin --env CARGO_HOME="$cargo_home" \
     --env CARGO_NET_OFFLINE=true "$container"
   buildah commit --quiet --rm "$container" "$image/build" >/dev/null
 }
 
 build() {
   cargo fetch --quiet --locked
-  # What the dependencies became is taken from a release build of this machine, if there is one.
+  # The dependencies are taken from a release build of this machine, if there is one: same toolchain, same sources at the
+  # same paths. The program itself is compiled and linked in the image.
   if [ ! -d "$work/target" ]; then
     mkdir -p "$work/target"
     [ ! -d target/release ] || cp -a target/release "$work/target/"
+    rm -rf "$work"/target/release/.fingerprint/mcp-bridge-*
   fi
   echo 'building the image'
   buildah bud --quiet --isolation chroot --network host --pull-never --layers --format docker \
-    --volume "$1:/usr/local/rust:ro" --volume "${CARGO_HOME:-$HOME/.cargo}:/usr/local/cargo" --volume "$work/target:/build/target" \
+    --volume "$1:/usr/local/rust:ro" --volume "$cargo_home:$cargo_home" --volume "$work/target:/build/target" \
     --build-arg BUILD_IMAGE="$image/build" --build-arg RUNTIME_IMAGE="$image/runtime" \
     --build-arg REVISION="$(git rev-parse HEAD 2>/dev/null || echo unknown)" \
     --tag "$image/bridge" . >"$work/build.log" 2>&1 || { tail -n 40 "$work/build.log" >&2; fail 'no image'; }

@@ -12,6 +12,7 @@ mod children;
 mod connect;
 mod corpus;
 mod fixture;
+mod haproxy;
 mod health;
 mod host_and_origin;
 mod http_sse;
