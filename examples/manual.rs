@@ -2,15 +2,12 @@
 //!
 //!     cargo run --example manual -- DIR      # DIR/man/*.1, DIR/completions/*
 
-use std::{env, fs, io, path::Path, process::exit};
+use std::{env, fs, io, path::Path};
 
 use clap_complete::{Shell, generate_to};
 
 fn main() -> io::Result<()> {
-    let Some(dir) = env::args_os().nth(1) else {
-        eprintln!("usage: manual DIR");
-        exit(2);
-    };
+    let dir = env::args_os().nth(1).ok_or_else(|| io::Error::other("usage: manual DIR"))?;
     let (man, completions) = (Path::new(&dir).join("man"), Path::new(&dir).join("completions"));
     fs::create_dir_all(&man)?;
     fs::create_dir_all(&completions)?;

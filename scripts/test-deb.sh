@@ -109,6 +109,6 @@ owned $config root:mcp-bridge 640
 step 'is removed, and purged without the keys'
 : >/etc/mcp-bridge/tls/server.key
 dpkg -r mcp-bridge >/dev/null 2>&1 || fail 'dpkg -r'
-[ ! -e /usr/bin/mcp-bridge ] && [ -e $config ] || fail 'removal takes the program and leaves the configuration'
+! { [ -e /usr/bin/mcp-bridge ] || [ ! -e $config ]; } || fail 'removal takes the program and leaves the configuration'
 dpkg -P mcp-bridge >/dev/null 2>&1 || fail 'dpkg -P'
-[ ! -e $config ] && [ -e /etc/mcp-bridge/tls/server.key ] || fail 'purging takes the configuration and leaves the keys'
+! { [ -e $config ] || [ ! -e /etc/mcp-bridge/tls/server.key ]; } || fail 'purging takes the configuration and leaves the keys'

@@ -37,6 +37,7 @@ main() {
   derive
   make_certificates
   # Ports of their own: those of the machine may be taken.
+  # shellcheck disable=SC2016
   unshare --net --kill-child sh -c 'ip link set lo up && exec "$0" --run' scripts/test-image.sh
 }
 

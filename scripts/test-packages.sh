@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 
 base=$PWD/target/debian/base
 with_systemd=$PWD/target/debian/systemd
-root=$PWD/target/debian/packages
+throwaway=$PWD/target/debian/packages
 
 main() {
   scripts/package.sh
@@ -22,15 +22,15 @@ main() {
   install_systemd
   trap clean_up EXIT
   clean_up
-  cp -a --reflink=auto "$with_systemd" "$root"
-  cp target/package/*.deb "$root/mcp-bridge.deb"
-  cp target/release/examples/demo-server "$root/usr/local/bin/"
-  cp scripts/test-deb.sh "$root/test-deb.sh"
+  cp -a --reflink=auto "$with_systemd" "$throwaway"
+  cp target/package/*.deb "$throwaway/mcp-bridge.deb"
+  cp target/release/examples/demo-server "$throwaway/usr/local/bin/"
+  cp scripts/test-deb.sh "$throwaway/test-deb.sh"
   # Processes, mounts and ports of its own, which go when the test ends.
   unshare --mount --pid --net --fork --kill-child sh -c "
     ip link set lo up
-    mount -t proc proc $root/proc
-    exec chroot $root env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin timeout 120 sh /test-deb.sh"
+    mount -t proc proc $throwaway/proc
+    exec chroot $throwaway env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin timeout 120 sh /test-deb.sh"
 }
 
 test_rpm() {
@@ -74,7 +74,7 @@ fail() {
 }
 
 clean_up() {
-  rm -rf "$root"
+  rm -rf "$throwaway"
 }
 
 main "$@"

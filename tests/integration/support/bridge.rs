@@ -57,7 +57,7 @@ impl Serve {
 
     /// Another address than a free port of 127.0.0.1.
     pub(crate) fn listen(mut self, address: &str) -> Self {
-        self.listen = address.to_owned();
+        address.clone_into(&mut self.listen);
         self
     }
 
