@@ -69,6 +69,8 @@ build() {
     --build-arg BUILD_IMAGE="$image/build" --build-arg RUNTIME_IMAGE="$image/runtime" \
     --build-arg REVISION="$(git rev-parse HEAD 2>/dev/null || echo unknown)" \
     --tag "$image/bridge" . >"$work/build.log" 2>&1 || { tail -n 40 "$work/build.log" >&2; fail 'no image'; }
+  # What earlier builds left behind; today's layers make the next build quick.
+  podman image prune --force --filter until=24h >/dev/null
 }
 
 # As docs/container.md does it, with a server that needs no interpreter, and leaves orphans behind.
