@@ -6,16 +6,14 @@
 # FIPS provider and is not a validated module.
 set -eu
 [ $# = 1 ] || { echo "usage: $0 DIR" >&2; exit 2; }
+. "$(dirname "$0")/debian.sh"
 mkdir -p "$1"
 dir=$(cd "$1" && pwd)
 if [ -e "$dir/openssl.cnf" ]; then
     echo "$dir/openssl.cnf is there already"
     exit 0
 fi
-# The mirror that this machine uses already.
-# shellcheck disable=SC2016
-mirror=${DEBIAN_MIRROR:-$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' | grep '/debian/*$' | head -n 1)}
-[ -n "$mirror" ] || { echo "apt has no mirror of Debian's; name one with DEBIAN_MIRROR" >&2; exit 1; }
+mirror=$(debian_mirror)
 apt=$dir/apt
 mkdir -p "$apt/lists/partial" "$apt/archives/partial"
 echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror trixie main" >"$apt/sources.list"

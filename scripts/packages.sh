@@ -12,6 +12,9 @@ install_missing() {
       venv) debian+=(python3 python3-venv) fedora+=(python3 python3-pip) ;;
       npm) debian+=(nodejs npm) fedora+=(npm) ;;
       flock | taskset) debian+=(util-linux) fedora+=(util-linux) ;;
+      ip) debian+=(iproute2) fedora+=(iproute) ;;
+      dpkg-shlibdeps) debian+=(dpkg-dev) fedora+=(dpkg-dev) ;;
+      systemd-analyze) debian+=(systemd) fedora+=(systemd) ;;
       script) debian+=(bsdutils) fedora+=(/usr/bin/script) ;;
       *) debian+=("$need") fedora+=("$need") ;;
     esac
@@ -50,4 +53,12 @@ require_rust() {
     echo "$part is missing: this needs Rust 1.88 or newer (with rustup: rustup toolchain install stable)" >&2
     exit 1
   done
+}
+
+# The version $2 of the program $1, in the folder $3, unless it is there. The rest is for `cargo install`.
+install_cargo_tool() {
+  local name=$1 version=$2 folder=$3
+  shift 3
+  ! grep -qs "^\"$name $version " "$folder/.crates.toml" || return 0
+  cargo install --locked --quiet --root "$folder" "$name" --version "$version" "$@"
 }

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Installs what the tests need, and runs them all; CI does the same.
 #
-#   scripts/test.sh           # everything, with the official SDKs, the Inspector, the reference servers, the
-#                             # conformance suite and a FIPS provider
-#   scripts/test.sh --quick   # only what needs no npm, no PyPI, no cargo-deny and no FIPS provider
+#   scripts/test.sh           # everything: with the official SDKs, the Inspector, the reference servers, the conformance suite, a
+#                             # FIPS provider and HAProxy; as root on Debian, also the packages and the container image
+#   scripts/test.sh --quick   # only what needs no npm, no PyPI, no cargo-deny, no FIPS provider and no HAProxy
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/packages.sh
@@ -22,27 +22,24 @@ main() {
   require_rust cargo rustfmt cargo-clippy
   install_missing cc openssl-headers openssl flock curl script
   if [ -z "$quick" ]; then
-    install_missing venv npm
+    install_missing venv npm haproxy
     export MCP_BRIDGE_PEERS=${MCP_BRIDGE_PEERS:-$PWD/target/peers}
     run tests/peers/setup.sh "$MCP_BRIDGE_PEERS"
     export MCP_BRIDGE_CONFORMANCE=${MCP_BRIDGE_CONFORMANCE:-$PWD/target/conformance}
     run tests/conformance/setup.sh "$MCP_BRIDGE_CONFORMANCE"
     install_fips_provider
-    install_cargo_deny
+    run install_cargo_tool cargo-deny $CARGO_DENY "$tools"
   fi
 
   run cargo fmt --check
   run cargo clippy --locked --all-targets -- -D warnings
-  [ -n "$quick" ] || run cargo-deny --locked check bans licenses sources
+  [ -n "$quick" ] || run "$tools/bin/cargo-deny" --locked check bans licenses sources
   [ -n "$quick" ] || run scripts/quickstart.sh
   run cargo test --locked
-}
-
-# In a folder that git ignores, unless this very version is already on the path.
-install_cargo_deny() {
-  export PATH=$tools/bin:$PATH
-  [ "$(cargo-deny --version 2>/dev/null)" = "cargo-deny $CARGO_DENY" ] ||
-    run cargo install --locked --quiet --root "$tools" cargo-deny --version $CARGO_DENY
+  if [ -z "$quick" ]; then
+    run scripts/test-packages.sh
+    run scripts/test-image.sh
+  fi
 }
 
 # In a folder that git ignores. It is a package of Debian's; a host in FIPS mode has one of its own.

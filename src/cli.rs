@@ -11,11 +11,14 @@ use std::{
     sync::LazyLock,
 };
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
 use args::{Action, Common};
 
-use crate::config::{self, Config, ConfigError, Environment};
+use crate::{
+    config::{self, Config, ConfigError, Environment},
+    health::Question,
+};
 
 const DEFAULT_FILE: &str = "/etc/mcp-bridge/config.yaml";
 
@@ -29,6 +32,11 @@ pub fn parse() -> Cli {
     Cli::parse()
 }
 
+/// The definition of the command line, of which manual pages and completions are made.
+pub fn definition() -> clap::Command {
+    Cli::command()
+}
+
 /// Join the stdio and the Streamable HTTP transport of the Model Context Protocol.
 #[derive(Debug, Parser)]
 #[command(
@@ -40,6 +48,7 @@ Examples:
   mcp-bridge serve --listen :8443 --cert server.crt --key server.key -- ./server
   mcp-bridge connect https://mcp.example.com/mcp --ca-cert ca.crt
   mcp-bridge check -c config.yaml
+  mcp-bridge health --ready -c config.yaml
   mcp-bridge -c config.yaml
 
 The configuration file is the one of -c, else $MCP_BRIDGE_CONFIG, else /etc/mcp-bridge/config.yaml.
@@ -64,6 +73,8 @@ pub enum Command {
         /// For machines.
         json: bool,
     },
+    /// Ask the bridge that runs with it.
+    Health(Question),
 }
 
 impl Cli {
@@ -85,6 +96,8 @@ impl Cli {
     fn chosen(&self) -> Command {
         match &self.action {
             Some(Action::Check(args)) => Command::Check { json: args.json },
+            Some(Action::Health(args)) if args.ready => Command::Health(Question::Ready),
+            Some(Action::Health(_)) => Command::Health(Question::Up),
             _ => Command::Run,
         }
     }
@@ -113,6 +126,7 @@ impl Cli {
         match &self.action {
             Some(Action::Serve(args)) => !args.command.is_empty(),
             Some(Action::Connect(args)) => args.url.is_some(),
+            Some(Action::Health(args)) => args.url.is_some(),
             Some(Action::Check(_)) | None => false,
         }
     }

@@ -9,6 +9,7 @@ pub mod connect;
 pub mod crypto;
 pub mod era;
 pub mod framing;
+pub mod health;
 pub mod http;
 pub mod jsonrpc;
 pub mod logging;

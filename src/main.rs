@@ -30,6 +30,7 @@ fn main() -> ExitCode {
             let done = match command {
                 Command::Check { json } => check::run(&config, json),
                 Command::Run => run::run(config, move || cli.load_config().map(|(_, config)| config)),
+                Command::Health(question) => run::health(&config, question),
             };
             done.map_err(|failure| failure.placed(file.as_deref()))
         }

@@ -1,6 +1,7 @@
 //! Running one direction: the log, the runtime, the metrics and the signals around it.
 
 use std::{
+    io::Write,
     net::SocketAddr,
     pin::Pin,
     sync::{Arc, Mutex},
@@ -13,6 +14,7 @@ use mcp_bridge::{
     config::{self, Config, ConfigError, Role},
     connect,
     framing::hang_up::hang_up,
+    health::{Check, Question},
     http::Shutdown,
     logging::{self, Log},
     metrics::Metrics,
@@ -63,6 +65,13 @@ pub(crate) fn run(
             done
         }
     }
+}
+
+/// Asks a running bridge, and prints its answer when that is a yes.
+pub(crate) fn health(config: &Config, question: Question) -> Result<(), Failure> {
+    let check = Check::new(config, question).map_err(Failure::configuration)?;
+    let answer = runtime(Some(1))?.block_on(check.run()).map_err(Failure::running)?;
+    writeln!(std::io::stdout(), "{answer}").map_err(Failure::running)
 }
 
 fn runtime(threads: Option<usize>) -> Result<runtime::Runtime, Failure> {

@@ -12,6 +12,8 @@ pub(super) enum Action {
     Connect(ConnectArgs),
     /// Load and resolve the configuration, start nothing, and report
     Check(CheckArgs),
+    /// Ask a running bridge whether it is healthy
+    Health(HealthArgs),
 }
 
 /// What every command takes.
@@ -79,6 +81,22 @@ pub(super) struct ConnectArgs {
     /// URL of the MCP endpoint: https://… or http://…
     #[arg(value_name = "URL")]
     pub(super) url: Option<String>,
+    #[command(flatten)]
+    pub(super) tls: RemoteTls,
+    /// Send the bearer token that this environment variable holds
+    #[arg(long, value_name = "VARIABLE", conflicts_with = "token_file")]
+    pub(super) token_env: Option<String>,
+    /// Send the bearer token that this file holds
+    #[arg(long, value_name = "FILE")]
+    pub(super) token_file: Option<String>,
+    /// Extra request header; may be repeated. Others can see it with `ps`: secrets belong into the file
+    #[arg(long = "header", value_name = "NAME: VALUE")]
+    pub(super) headers: Vec<String>,
+}
+
+/// How a remote server is verified, and what is shown to it.
+#[derive(Debug, Default, PartialEq, Eq, Args)]
+pub(super) struct RemoteTls {
     /// CAs to trust instead of the system's: a PEM file or a directory
     #[arg(long, value_name = "PATH")]
     pub(super) ca_cert: Option<String>,
@@ -94,15 +112,20 @@ pub(super) struct ConnectArgs {
     /// Do not verify the server at all: for tests only
     #[arg(long)]
     pub(super) insecure_skip_verify: bool,
-    /// Send the bearer token that this environment variable holds
-    #[arg(long, value_name = "VARIABLE", conflicts_with = "token_file")]
-    pub(super) token_env: Option<String>,
-    /// Send the bearer token that this file holds
-    #[arg(long, value_name = "FILE")]
-    pub(super) token_file: Option<String>,
-    /// Extra request header; may be repeated. Others can see it with `ps`: secrets belong into the file
-    #[arg(long = "header", value_name = "NAME: VALUE")]
-    pub(super) headers: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct HealthArgs {
+    #[arg(
+        value_name = "URL",
+        help = "The bridge to ask, as in https://127.0.0.1:8443, instead of the one that runs with the configuration file"
+    )]
+    pub(super) url: Option<String>,
+    /// Ask whether it can serve, and not only whether it is up
+    #[arg(long)]
+    pub(super) ready: bool,
+    #[command(flatten)]
+    pub(super) tls: RemoteTls,
 }
 
 #[derive(Debug, Args)]

@@ -2,7 +2,7 @@
 
 use super::{
     Cli,
-    args::{Action, Common, ConnectArgs, ServeArgs},
+    args::{Action, Common, ConnectArgs, HealthArgs, RemoteTls, ServeArgs},
 };
 use crate::config::{ConfigError, Mode, Options, SettingValue};
 
@@ -12,6 +12,7 @@ pub(super) fn options(cli: &Cli) -> Result<Options, ConfigError> {
     match &cli.action {
         Some(Action::Serve(args)) => serve(args, &mut options),
         Some(Action::Connect(args)) => connect(args, &mut options)?,
+        Some(Action::Health(args)) => health(args, &cli.common, &mut options)?,
         Some(Action::Check(_)) | None => {}
     }
     common(&cli.common, &mut options);
@@ -56,12 +57,7 @@ fn serve(args: &ServeArgs, options: &mut Options) {
 fn connect(args: &ConnectArgs, options: &mut Options) -> Result<(), ConfigError> {
     options.mode = Some(Mode::Client);
     options.text("URL", "client.url", args.url.as_ref());
-    options.text("--ca-cert", "tls.ca_cert", args.ca_cert.as_ref());
-    identity(args.cert.as_ref(), args.key.as_ref(), options);
-    options.text("--server-name", "tls.server_name", args.server_name.as_ref());
-    if args.insecure_skip_verify {
-        options.set("--insecure-skip-verify", "tls.insecure_skip_verify", yes());
-    }
+    remote_tls(&args.tls, options);
     if let Some(name) = &args.token_env {
         bearer("--token-env", "auth.bearer.token_env", name, options);
     }
@@ -73,6 +69,32 @@ fn connect(args: &ConnectArgs, options: &mut Options) -> Result<(), ConfigError>
         options.set("--header", "client.headers", SettingValue::Entries(headers));
     }
     Ok(())
+}
+
+/// A URL says all that is needed, and the file does without options.
+fn health(args: &HealthArgs, common: &Common, options: &mut Options) -> Result<(), ConfigError> {
+    match (&args.url, &common.config) {
+        (Some(_), Some(_)) => Err(ConfigError::command_line("give a URL or -c FILE, not both")),
+        (Some(url), None) => {
+            options.mode = Some(Mode::Client);
+            options.text("URL", "client.url", Some(url));
+            remote_tls(&args.tls, options);
+            Ok(())
+        }
+        (None, _) if args.tls != RemoteTls::default() => Err(ConfigError::command_line(
+            "options of TLS go with a URL; the bridge of a configuration file is asked without them",
+        )),
+        (None, _) => Ok(()),
+    }
+}
+
+fn remote_tls(args: &RemoteTls, options: &mut Options) {
+    options.text("--ca-cert", "tls.ca_cert", args.ca_cert.as_ref());
+    identity(args.cert.as_ref(), args.key.as_ref(), options);
+    options.text("--server-name", "tls.server_name", args.server_name.as_ref());
+    if args.insecure_skip_verify {
+        options.set("--insecure-skip-verify", "tls.insecure_skip_verify", yes());
+    }
 }
 
 /// A pair on the command line replaces the file's, with its password.

@@ -38,8 +38,7 @@ fn file(text: &str) -> (tempfile::NamedTempFile, String) {
 
 #[test]
 fn the_definition_is_consistent() {
-    use clap::CommandFactory;
-    Cli::command().debug_assert();
+    definition().debug_assert();
     assert!(VERSION.contains("OpenSSL"), "{}", *VERSION);
 }
 
@@ -136,4 +135,17 @@ fn check_takes_either_mode() {
     assert!(
         error(&["connect", "-c", &path]).contains(":1: mode: is server, but the subcommand is `connect`")
     );
+}
+
+#[test]
+fn health_takes_a_url_or_a_file() {
+    let (command, config) = load(&["health", "--ready", "https://h:1/mcp", "--ca-cert", "ca"]).unwrap();
+    assert_eq!(command, Command::Health(Question::Ready));
+    assert!(config.file.is_none() && matches!(config.role, Role::Connect(_)));
+    let (_file, path) = file("mode: server\nmcp:\n  command: x\n");
+    let (command, config) = load(&["health", "-c", &path]).unwrap();
+    assert_eq!(command, Command::Health(Question::Up));
+    assert!(matches!(config.role, Role::Serve(_)));
+    assert!(error(&["health", "https://h/", "-c", &path]).contains("not both"));
+    assert!(error(&["health", "-c", &path, "--ca-cert", "ca"]).contains("go with a URL"));
 }

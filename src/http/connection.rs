@@ -3,9 +3,11 @@
 use std::{
     convert::Infallible,
     fmt,
+    future::poll_fn,
     net::SocketAddr,
     pin::{Pin, pin},
     sync::Arc,
+    task::Poll,
     time::Duration,
 };
 
@@ -47,6 +49,8 @@ const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
 /// How often an HTTP/2 peer is asked whether it is still there, and how long it may take to say so.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 const PING_PATIENCE: Duration = Duration::from_secs(20);
+/// How long a client that has just connected may take to ask, once the bridge stops: nobody else would answer it.
+const FIRST_REQUEST: Duration = Duration::from_secs(1);
 /// How long a client that spoke plain HTTP to the TLS port is given to read why that fails.
 const REFUSAL_PATIENCE: Duration = Duration::from_secs(2);
 /// How much is read of what such a client had to say, in bytes.
@@ -170,7 +174,7 @@ impl<D: Door> Shared<D> {
         let io = TokioIo::new(Watched::new(stream, Arc::clone(&activity), patience));
         let peer = Arc::new(peer);
         let name = peer.to_string();
-        let door = self.door.clone();
+        let (door, asked) = (self.door.clone(), Arc::clone(&activity));
         let handler = move |request: Request<Incoming>| {
             let (door, peer, in_flight) = (door.clone(), Arc::clone(&peer), activity.begin());
             async move {
@@ -179,15 +183,15 @@ impl<D: Door> Shared<D> {
             }
         };
         let ended = match version {
-            Version::Http1 => self.http1(io, handler).await,
-            Version::Http2 => self.http2(io, handler).await,
+            Version::Http1 => self.http1(io, handler, &asked).await,
+            Version::Http2 => self.http2(io, handler, &asked).await,
         };
         if let Err(e) = ended {
             log::debug!("{name}: connection ended: {}", causes(&e));
         }
     }
 
-    async fn http1<I, H, F>(&self, io: I, handler: H) -> hyper::Result<()>
+    async fn http1<I, H, F>(&self, io: I, handler: H, activity: &Activity) -> hyper::Result<()>
     where
         I: Read + Write + Unpin + Send + 'static,
         H: Fn(Request<Incoming>) -> F + Send + 'static,
@@ -196,23 +200,39 @@ impl<D: Door> Shared<D> {
         let mut builder = http1::Builder::new();
         builder.header_read_timeout(None).max_buf_size(self.limits.max_header_size.max(LEAST_BUFFER));
         let connection = builder.serve_connection(io, service_fn(handler));
-        self.until_stopped(connection, http1::Connection::graceful_shutdown).await
+        self.until_stopped(connection, activity, http1::Connection::graceful_shutdown).await
     }
 
-    /// Runs a connection; when told to stop, only until the answers in flight are out.
-    async fn until_stopped<C>(&self, connection: C, stop: impl FnOnce(Pin<&mut C>)) -> hyper::Result<()>
+    /// Runs a connection; when told to stop, only until the answers in flight are out. A new one is not stopped before
+    /// its first request.
+    async fn until_stopped<C>(
+        &self,
+        connection: C,
+        activity: &Activity,
+        stop: impl FnOnce(Pin<&mut C>),
+    ) -> hyper::Result<()>
     where
         C: Future<Output = hyper::Result<()>>,
     {
         let mut connection = pin!(connection);
         tokio::select! {
             ended = connection.as_mut() => return ended,
-            () = self.stop.cancelled() => stop(connection.as_mut()),
+            () = self.stop.cancelled() => {}
         }
+        // A request begins while its connection is polled.
+        let first = poll_fn(|cx| match connection.as_mut().poll(cx) {
+            Poll::Ready(ended) => Poll::Ready(Some(ended)),
+            Poll::Pending if activity.has_begun() => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        });
+        if let Ok(Some(ended)) = timeout(FIRST_REQUEST, first).await {
+            return ended;
+        }
+        stop(connection.as_mut());
         connection.await
     }
 
-    async fn http2<I, H, F>(&self, io: I, handler: H) -> hyper::Result<()>
+    async fn http2<I, H, F>(&self, io: I, handler: H, activity: &Activity) -> hyper::Result<()>
     where
         I: Read + Write + Unpin + Send + 'static,
         H: Fn(Request<Incoming>) -> F + Send + 'static,
@@ -228,7 +248,7 @@ impl<D: Door> Shared<D> {
             .keep_alive_interval(PING_INTERVAL)
             .keep_alive_timeout(PING_PATIENCE);
         let connection = builder.serve_connection(io, service_fn(handler));
-        self.until_stopped(connection, http2::Connection::graceful_shutdown).await
+        self.until_stopped(connection, activity, http2::Connection::graceful_shutdown).await
     }
 }
 

@@ -66,6 +66,11 @@ impl Activity {
         InFlight(Arc::clone(self))
     }
 
+    /// Whether there has been a request.
+    pub(super) fn has_begun(&self) -> bool {
+        self.begun.load(Ordering::Acquire) > 0
+    }
+
     /// Whether the peer's closing its half is kept from the reader: it may only have said all that it has to say.
     fn hides_end(&self, cx: &Context<'_>) -> bool {
         if self.in_flight.load(Ordering::Acquire) == 0 || self.ends_with_peer.load(Ordering::Acquire) {

@@ -10,6 +10,7 @@ use crate::support::bridge::{Bridge, Guard, Serve, TOKEN, TOKEN_VARIABLE};
 use crate::support::eventually;
 use crate::support::http::{Http, Response};
 use crate::support::proc::{MARK, children, command_line, family, is_alive, mark, open_files};
+use crate::support::raw::Raw;
 use crate::support::session::Session;
 
 /// Well below every time that the bridge gives a child to end.
@@ -142,6 +143,25 @@ async fn a_call_in_flight_may_finish_after_sigterm() {
         let messages = call.messages().await;
         assert_eq!(messages.last().unwrap()["result"]["content"][0]["text"], "6 steps");
         assert_eq!(bridge.wait().code(), Some(0));
+    }
+}
+
+#[tokio::test]
+async fn who_has_just_connected_when_the_bridge_stops_is_answered() {
+    let bridge = Bridge::serve(Guard::None);
+    let mut connections = Vec::new();
+    for _ in 0..8 {
+        connections.push(Raw::open(&bridge.url).await);
+    }
+    // They are accepted in their order.
+    assert_eq!(bridge.http().path("/health").get().await.status, 200);
+    bridge.signal(Signal::SIGTERM);
+    bridge.logged("finishing what is in flight");
+    for connection in &mut connections {
+        connection.send("GET /ready HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+    }
+    for mut connection in connections {
+        assert_eq!(connection.answer().await.status, 503);
     }
 }
 

@@ -1,12 +1,17 @@
 //! Probes learn whether the process is up and whether it can do its work; the endpoint wants credentials.
 
+use std::path::Path;
+use std::process::{Command, Output};
+
 use serde_json::json;
 
 use crate::support::bridge::{Bridge, Guard, Serve, TOKEN};
+use crate::support::certs::cert;
 use crate::support::http::{Http, Response};
 use crate::support::proc::is_alive;
+use crate::support::process::Process;
 use crate::support::session::initialize;
-use crate::support::{each_way, eventually, fixture_server};
+use crate::support::{BRIDGE, each_way, eventually, fixture_server};
 
 #[tokio::test]
 async fn a_bridge_that_can_start_its_server_is_healthy_and_ready() {
@@ -92,6 +97,107 @@ async fn a_token_that_is_not_accepted_is_told_apart_from_none() {
         denied(response, r#"Bearer realm="mcp-bridge", error="invalid_request""#).await;
     }
     assert_eq!(open(&with(&format!("bearer {TOKEN}"))).await.status, 200);
+}
+
+#[test]
+fn the_health_command_asks_at_a_url() {
+    let plain = Bridge::serve(Guard::None);
+    assert_healthy(&ask(&[&plain.url]), "ok");
+    let tls = Bridge::serve(Guard::Bearer);
+    assert_healthy(&ask(&["--ready", &tls.url, "--ca-cert", &cert("ca.crt")]), "ready");
+    assert_ended(&ask(&[&tls.url]), 1, "x509: certificate signed by unknown authority");
+    let mutual = Bridge::serve(Guard::Mutual);
+    let trusted = [&*mutual.url, "--ca-cert", &cert("ca.crt")];
+    assert_ended(&ask(&trusted), 1, "perhaps it wants a client certificate");
+    let shown = ["--cert", &cert("client.crt"), "--key", &cert("client.key")];
+    assert_healthy(&ask(&[&trusted[..], &shown].concat()), "ok");
+}
+
+#[test]
+fn the_health_command_asks_where_the_configuration_says() {
+    let dir = tempfile::tempdir().unwrap();
+    let plain = Bridge::serve(Guard::None);
+    assert_healthy(&ask_configured(dir.path(), &on_port(port(&plain)), ""), "ok");
+    let everywhere = format!("server:\n  allow_insecure: true\n  listen: \":{}\"\n", port(&plain));
+    assert_healthy(&ask_configured(dir.path(), &everywhere, ""), "ok");
+    let tls = Bridge::serve(Guard::Tls);
+    assert_healthy(&ask_configured(dir.path(), &on_port(port(&tls)), &certificate("")), "ok");
+    assert_ended(&ask_configured(dir.path(), &on_port(port(&tls)), ""), 1, "400");
+
+    let socket = dir.path().join("socket");
+    let listen = format!("server:\n  listen: \"unix:{}\"\n", socket.display());
+    let gone = ask_configured(dir.path(), &listen, "");
+    assert_ended(&gone, 1, "does not answer");
+    for tls in [String::new(), certificate("")] {
+        let text = configuration(&listen, &tls);
+        let file = dir.path().join("serve.yaml");
+        std::fs::write(&file, text).unwrap();
+        let mut bridge = Process::spawn(Command::new(BRIDGE).arg("-c").arg(&file));
+        bridge.logged("listening on");
+        assert_healthy(&ask_configured(dir.path(), &listen, &tls), "ok");
+        assert!(bridge.terminate().success());
+    }
+}
+
+#[test]
+fn a_listener_that_wants_certificates_is_asked_where_it_wants_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let mutual = Bridge::serve(Guard::Mutual);
+    let verify = certificate(&format!("  client_auth: verify\n  client_ca_file: {}\n", cert("ca.crt")));
+    let listen = on_port(port(&mutual));
+    assert_ended(&ask_configured(dir.path(), &listen, &verify), 2, "set metrics.listen");
+    let plain = Bridge::serve(Guard::None);
+    let metrics = format!("metrics:\n  listen: 127.0.0.1:{}\n", port(&plain));
+    assert_healthy(&ask_configured(dir.path(), &listen, &(verify + &metrics)), "ok");
+    drop(plain);
+    let verify = certificate("") + &metrics;
+    let activated = "server:\n  listen: systemd\n  allow_insecure: true\n";
+    assert_ended(&ask_configured(dir.path(), activated, &verify), 1, "does not answer");
+    assert_ended(&ask_configured(dir.path(), activated, ""), 2, "set metrics.listen");
+}
+
+#[test]
+fn the_health_command_says_why_a_bridge_is_not_ready() {
+    let bridge = Serve::new(Guard::None).child_arg("--fail-start").child_arg("7").start();
+    assert_ended(&ask(&["--ready", &bridge.url]), 1, "503 Service Unavailable: not ready: ");
+    assert_healthy(&ask(&[&bridge.url]), "ok");
+}
+
+fn ask(args: &[&str]) -> Output {
+    Command::new(BRIDGE).arg("health").args(args).output().unwrap()
+}
+
+fn ask_configured(dir: &Path, server: &str, more: &str) -> Output {
+    let file = dir.join("health.yaml");
+    std::fs::write(&file, configuration(server, more)).unwrap();
+    ask(&["-c", file.to_str().unwrap()])
+}
+
+fn configuration(server: &str, more: &str) -> String {
+    format!("mode: server\n{server}{more}mcp:\n  command: {}\n", fixture_server())
+}
+
+fn on_port(port: u16) -> String {
+    format!("server:\n  listen: 127.0.0.1:{port}\n")
+}
+
+fn certificate(more: &str) -> String {
+    let (cert, key) = (cert("server.crt"), cert("server.key"));
+    format!("tls:\n  enabled: true\n  cert_file: {cert}\n  key_file: {key}\n{more}")
+}
+
+fn port(bridge: &Bridge) -> u16 {
+    bridge.url.parse::<hyper::Uri>().unwrap().port_u16().unwrap()
+}
+
+fn assert_healthy(output: &Output, words: &str) {
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), words);
+}
+
+fn assert_ended(output: &Output, code: i32, words: &str) {
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(code) && told.contains(words), "{output:?}");
 }
 
 async fn open(http: &Http) -> Response {

@@ -13,6 +13,7 @@ mod conformance;
 mod connect;
 mod corpus;
 mod fixture;
+mod haproxy;
 mod health;
 mod host_and_origin;
 mod hostile_child;

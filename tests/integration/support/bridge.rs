@@ -30,6 +30,7 @@ pub(crate) enum Guard {
 /// A `serve` that is about to start: the fixture server over plain HTTP, unless told otherwise.
 pub(crate) struct Serve {
     guard: Guard,
+    listen: String,
     child: Vec<String>,
     config: String,
     args: Vec<String>,
@@ -44,7 +45,20 @@ impl Serve {
             }
             _ => String::new(),
         };
-        Self { guard, child: vec![fixture_server()], config, args: Vec::new(), envs: Vec::new() }
+        Self {
+            guard,
+            listen: "127.0.0.1:0".into(),
+            child: vec![fixture_server()],
+            config,
+            args: Vec::new(),
+            envs: Vec::new(),
+        }
+    }
+
+    /// Another address than a free port of 127.0.0.1.
+    pub(crate) fn listen(mut self, address: &str) -> Self {
+        address.clone_into(&mut self.listen);
+        self
     }
 
     /// The child's command instead of the fixture server.
@@ -87,7 +101,7 @@ impl Serve {
     pub(crate) fn spawn(self) -> (Process, TempDir) {
         let dir = tempfile::tempdir().unwrap();
         let mut command = Command::new(BRIDGE);
-        command.args(["serve", "--listen", "127.0.0.1:0"]);
+        command.args(["serve", "--listen", &self.listen]);
         if !self.config.is_empty() {
             let file = dir.path().join("config.yaml");
             std::fs::write(&file, &self.config).unwrap();

@@ -94,8 +94,13 @@ impl Http {
 
     /// POST as an MCP client does it.
     pub(crate) async fn post(&self, body: impl Into<Bytes>) -> Response {
+        self.try_post(body).await.unwrap_or_else(|error| panic!("{}: {error}", self.uri))
+    }
+
+    /// As [`Self::post`], where no answer at all is something to be told.
+    pub(crate) async fn try_post(&self, body: impl Into<Bytes>) -> Result<Response, String> {
         let this = self.clone().or_header("content-type", JSON).or_header("accept", JSON_OR_STREAM);
-        this.request(Method::POST, body).await
+        this.try_request(Method::POST, body).await
     }
 
     /// The stream of what belongs to no request.
