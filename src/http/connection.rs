@@ -50,7 +50,7 @@ const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 const PING_PATIENCE: Duration = Duration::from_secs(20);
 /// How long a client that has just connected may take to ask, once the bridge stops: nobody else would answer it.
-const FIRST_REQUEST: Duration = Duration::from_secs(1);
+const FIRST_REQUEST: Duration = Duration::from_secs(2);
 /// How long a client that spoke plain HTTP to the TLS port is given to read why that fails.
 const REFUSAL_PATIENCE: Duration = Duration::from_secs(2);
 /// How much is read of what such a client had to say, in bytes.

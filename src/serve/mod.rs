@@ -41,7 +41,7 @@ use crate::{
 };
 
 /// How long the last answers may take to leave, once every exchange has ended.
-const LAST_BYTES: Duration = Duration::from_secs(2);
+const LAST_BYTES: Duration = Duration::from_secs(4);
 
 /// Why `serve` can't begin.
 #[derive(Debug, Error)]
