@@ -7,8 +7,8 @@ pub mod headers;
 mod refusal;
 mod request;
 #[cfg(test)]
-#[allow(dead_code, reason = "the translators bring the scripts")]
 mod script;
+pub mod shared;
 
 pub use self::{
     refusal::Refusal,
