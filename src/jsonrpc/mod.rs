@@ -9,7 +9,7 @@ mod object;
 mod parse;
 mod splice;
 
-pub use error::{ErrorObject, code};
+pub use error::{ErrorObject, code, error_code};
 pub use id::RequestId;
 pub use line::Line;
 pub use object::Object;

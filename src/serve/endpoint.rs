@@ -1,6 +1,7 @@
 //! The MCP endpoint: POST, GET and DELETE of Streamable HTTP.
 //!
-//! Source: the MCP specification, `basic/transports`, revisions 2025-03-26 to 2025-11-25.
+//! Source: the MCP specification, `basic/transports`, revisions 2025-03-26 to 2025-11-25, and which era a client is of. For 2026-07-28 see
+//! `modern`.
 
 use std::sync::Arc;
 
@@ -10,13 +11,16 @@ use tokio::time::{Instant, timeout_at};
 use super::{
     live::{Live, Refused, Transport, Unresumable},
     media::{self, Accepts},
+    modern,
     pipeline::App,
     reply::{self, NO_BATCHES, Refusal},
     sessions::OpenError,
     stream::{Events, Inbox, Item},
+    upstreams::ForLegacy,
 };
 use crate::{
     auth::Principal,
+    era,
     http::{self, Body},
     jsonrpc::{self, ErrorObject, Kind, Message, Payload, RequestId},
     mcp::{self, LegacyRevision},
@@ -31,6 +35,9 @@ pub(super) async fn answer(
 ) -> Result<Response<Body>, Refusal> {
     match *request.method() {
         Method::POST => post(app, request, principal).await,
+        Method::GET | Method::DELETE if modern::is_announced(request.headers()) => {
+            Err(Refusal::MethodOf("POST"))
+        }
         Method::GET => get(app, request.headers(), &principal),
         Method::DELETE => delete(app, request.headers(), &principal),
         _ => Err(Refusal::Method),
@@ -49,11 +56,22 @@ async fn post(
     if !media::is_json(request.headers()) {
         return Err(Refusal::ContentType);
     }
-    check_version(request.headers())?;
-    let session = session(app, request.headers(), &principal)?;
-    let body = http::collect(request.into_body(), app.config.max_body_size, app.config.read_timeout);
-    let payload = jsonrpc::parse(body.await.map_err(Refusal::Body)?).map_err(Refusal::Invalid)?;
-    match (session, payload) {
+    let (mut head, body) = request.into_parts();
+    let body = http::collect(body, app.config.max_body_size, app.config.read_timeout);
+    let payload = jsonrpc::parse(body.await.map_err(Refusal::Body)?).map_err(Refusal::Invalid);
+    if is_modern(&head.headers, &payload) {
+        if let Some(departure) = head.extensions.remove::<http::Departure>() {
+            departure.ends_request();
+        }
+        return match payload? {
+            Payload::Single(message) => {
+                modern::answer(app, &head.headers, message, &principal, accepts).await
+            }
+            Payload::Batch(_) => Err(NO_BATCHES),
+        };
+    }
+    check_version(&head.headers)?;
+    match (session(app, &head.headers, &principal)?, payload?) {
         (None, Payload::Single(message)) => open(app, message, principal, accepts).await,
         (None, Payload::Batch(_)) => Err(Refusal::NoSession),
         (Some(live), Payload::Single(message)) => pass(app, &live, vec![message], accepts, false).await,
@@ -62,6 +80,12 @@ async fn post(
             pass(app, &live, messages, accepts, true).await
         }
     }
+}
+
+/// Header or message say so, whatever else they say.
+fn is_modern(headers: &HeaderMap, payload: &Result<Payload, Refusal>) -> bool {
+    let declared = matches!(payload, Ok(Payload::Single(message)) if modern::is_declared(message));
+    declared || modern::is_announced(headers)
 }
 
 /// A batch is part of one revision only, and `initialize` of none.
@@ -84,8 +108,16 @@ async fn open(
 ) -> Result<Response<Body>, Refusal> {
     let id = match &message.kind {
         Kind::Request { id, method, .. } if &**method == mcp::INITIALIZE => id.clone(),
-        _ => return Err(Refusal::NoSession),
+        // Only modern requests name a revision, and this one is none of theirs.
+        _ => {
+            let refusal = era::declared_version(&message).map(era::Refusal::UnsupportedVersion);
+            let id = message.request_id().cloned();
+            return Err(refusal.map_or(Refusal::NoSession, |refusal| Refusal::Modern(refusal, id)));
+        }
     };
+    if let ForLegacy::Nothing(e) = app.upstreams.for_legacy().await {
+        return Ok(error(&e, Some(&id)));
+    }
     let live = match app.sessions.open(principal, Transport::StreamableHttp) {
         Ok(live) => live,
         Err(e @ (OpenError::Full(_) | OpenError::ShuttingDown)) => {
@@ -94,12 +126,15 @@ async fn open(
         }
         Err(e) => {
             log::error!("a session can't be opened: {e}");
-            app.readiness.failed(e.to_string());
+            app.upstreams.probe.failed(e.to_string());
             return Ok(error(&ErrorObject::internal("child_not_started", e.to_string()), Some(&id)));
         }
     };
     let opening = Opening { app, live: &live, done: false };
     let mut response = pass(app, &live, vec![message], accepts, false).await?;
+    if live.state().session.version_refused() {
+        app.upstreams.probe.doubt();
+    }
     if !live.state().session.may_be_used() {
         return Ok(response); // without a session, whose end dropping `opening` is
     }

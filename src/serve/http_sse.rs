@@ -14,6 +14,7 @@ use super::{
     reply::{self, NO_BATCHES, Refusal},
     sessions::OpenError,
     stream::Events,
+    upstreams::ForLegacy,
 };
 use crate::{
     auth::Principal,
@@ -29,9 +30,9 @@ pub(super) const MESSAGES_PATH: &str = "/messages";
 const SESSION_PARAMETER: &str = "sessionId=";
 
 /// `GET /sse`: a session, with its stream as the answer.
-pub(super) fn open(
+pub(super) async fn open(
     app: &Arc<App>,
-    request: &Request<Incoming>,
+    request: Request<Incoming>,
     principal: Principal,
 ) -> Result<Response<Body>, Refusal> {
     if request.method() != Method::GET {
@@ -40,10 +41,13 @@ pub(super) fn open(
     if !Accepts::of(request.headers()).events {
         return Err(Refusal::NotAcceptable(media::EVENTS));
     }
+    if let ForLegacy::Nothing(e) = app.upstreams.for_legacy().await {
+        return Err(Refusal::NotTaken(e.message));
+    }
     let live = app.sessions.open(principal, Transport::HttpSse).map_err(|e| {
         log::warn!("a session is refused: {e}");
         if !matches!(e, OpenError::Full(_) | OpenError::ShuttingDown) {
-            app.readiness.failed(e.to_string());
+            app.upstreams.probe.failed(e.to_string());
         }
         Refusal::Full(e.to_string(), None)
     })?;

@@ -6,12 +6,16 @@ mod endpoint;
 mod http_sse;
 mod live;
 pub mod media;
+mod modern;
 mod origin;
 mod pipeline;
-mod readiness;
+mod pool;
+mod probe;
 mod reply;
 mod sessions;
 mod stream;
+mod tools;
+mod upstreams;
 
 use std::{sync::Arc, time::Duration};
 
@@ -23,8 +27,9 @@ use self::{
     driver::Times,
     origin::Gate,
     pipeline::{App, Pipeline},
-    readiness::Readiness,
     sessions::Sessions,
+    tools::Tools,
+    upstreams::Upstreams,
 };
 use crate::{
     auth::Authenticator,
@@ -103,7 +108,8 @@ impl Server {
             cors: prepared.cors,
             authenticator: prepared.authenticator,
             sessions: Sessions::new(prepared.command.clone(), config.max_sessions, times, limits),
-            readiness: Readiness::new(prepared.command, grace),
+            upstreams: Upstreams::new(prepared.command, &config.mcp, limits),
+            tools: Arc::new(Tools::default()),
             config,
         };
         Ok(Self { app: Arc::new(app), listener, tls: prepared.tls })
@@ -126,23 +132,25 @@ impl Server {
         let limits = http::Limits::from(&app.config);
         let door = Pipeline(Arc::clone(&app));
         let accepting = tokio::spawn(http::run(listener, tls, limits, door, shutdown.clone()));
-        let trial = tokio::spawn({
-            let readiness = Arc::clone(&app.readiness);
-            async move { readiness.try_again().await }
-        });
-        stop.await;
-        app.readiness.stopping();
+        let (probe, pool) = (&app.upstreams.probe, &app.upstreams.pool);
+        tokio::pin!(stop);
+        tokio::select! {
+            () = app.upstreams.begin() => (&mut stop).await,
+            () = &mut stop => {}
+        }
+        probe.stopping();
         app.sessions.drain();
+        pool.drain();
+        let finished = async { tokio::join!(app.sessions.ended(), pool.ended()) };
         // The listener stays open: what is in flight may need the client's answers, and its cancellations.
         tokio::select! {
-            _ = timeout(app.config.shutdown_timeout, app.sessions.ended()) => {}
+            _ = timeout(app.config.shutdown_timeout, finished) => {}
             () = cut => {}
         }
         app.sessions.end_all();
-        app.sessions.ended().await;
+        pool.end();
+        tokio::join!(app.sessions.ended(), pool.ended(), probe.ended());
         shutdown.stop.cancel();
-        trial.abort();
-        let _ = trial.await;
         let mut accepting = accepting;
         if timeout(LAST_BYTES, &mut accepting).await.is_err() {
             shutdown.cut.cancel();

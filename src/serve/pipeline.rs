@@ -9,9 +9,10 @@ use super::{
     endpoint,
     http_sse::{self, MESSAGES_PATH, SSE_PATH},
     origin::Gate,
-    readiness::Readiness,
     reply::{self, Refusal},
     sessions::Sessions,
+    tools::Tools,
+    upstreams::Upstreams,
 };
 use crate::{
     auth::{Authenticator, Principal},
@@ -27,7 +28,8 @@ pub(super) struct App {
     pub(super) cors: Option<Cors>,
     pub(super) authenticator: Authenticator,
     pub(super) sessions: Arc<Sessions>,
-    pub(super) readiness: Arc<Readiness>,
+    pub(super) upstreams: Upstreams,
+    pub(super) tools: Arc<Tools>,
 }
 
 /// Where a path leads.
@@ -83,12 +85,12 @@ impl App {
         self.check_head(request.headers())?;
         match self.route(request.uri().path())? {
             Route::Health => Ok(reply::text(hyper::StatusCode::OK, "ok")),
-            Route::Ready => Ok(self.readiness.report().await),
+            Route::Ready => Ok(self.upstreams.probe.report(self.upstreams.pool.given_up()).await),
             route => {
                 self.gate.check(&request)?;
                 let principal = self.principal(request.headers(), peer)?;
                 match route {
-                    Route::Sse => http_sse::open(self, &request, principal),
+                    Route::Sse => http_sse::open(self, request, principal).await,
                     Route::Messages => http_sse::post(self, request, principal).await,
                     _ => endpoint::answer(self, request, principal).await,
                 }

@@ -102,6 +102,8 @@ pub struct Session {
     revision: Option<mcp::LegacyRevision>,
     /// The server has answered `initialize`, and not with an error.
     opened: bool,
+    /// It has answered `initialize` as servers do that speak modern revisions only.
+    version_refused: bool,
 }
 
 /// A server-to-client request on its way.
@@ -124,6 +126,7 @@ impl Session {
             initialize: None,
             revision: None,
             opened: false,
+            version_refused: false,
         }
     }
 
@@ -135,6 +138,11 @@ impl Session {
     /// Whether `initialize` has succeeded, or may yet; otherwise there is no session.
     pub fn may_be_used(&self) -> bool {
         self.opened || self.initialize.as_ref().is_some_and(|id| self.in_flight.contains(id))
+    }
+
+    /// Whether the server has answered `initialize` as servers do that speak modern revisions only.
+    pub fn version_refused(&self) -> bool {
+        self.version_refused
     }
 
     /// Whether nothing is in flight and no stream is open.
@@ -303,6 +311,7 @@ impl Session {
         };
         if self.initialize.as_ref() == Some(&id) && self.revision.is_none() {
             self.opened = !is_error;
+            self.version_refused = jsonrpc::error_code(&line) == Some(mcp::code::UNSUPPORTED_VERSION);
             self.revision = protocol_version(&line).as_deref().and_then(mcp::LegacyRevision::parse);
         }
         Outcome::Deliver(Delivery { stream: exchange.stream, line: Some(line), response: true, last })
