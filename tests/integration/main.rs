@@ -15,6 +15,7 @@ mod fixture;
 mod health;
 mod host_and_origin;
 mod http_sse;
+mod modern;
 mod peers;
 mod resume;
 mod routing;

@@ -21,7 +21,8 @@ use crate::{
 const HEALTHY: Duration = Duration::from_secs(60);
 /// The longest wait before a restart, unless the first is longer.
 const MAX_DELAY: Duration = Duration::from_secs(60);
-/// How long the output of a child that has exited is waited for: a process of its own may hold the pipe open.
+/// How long the end of a child that has closed its output is waited for, and the output of one that has exited: a
+/// process of its own may hold the pipe open.
 const LAST_OUTPUT: Duration = Duration::from_millis(500);
 /// A driver with nothing due looks again after this.
 const FAR: Duration = Duration::from_secs(24 * 60 * 60);
@@ -86,7 +87,13 @@ async fn live(
     };
     log::info!("{instance}: process {}", child.process.id());
     instance.begin(&child.stdin);
-    let end = run(instance, &mut child, ending).await;
+    let mut end = run(instance, &mut child, ending).await;
+    // One that has closed its pipes is mostly about to exit, and how it does is worth a moment.
+    if matches!(end, End::OutputClosed | End::InputClosed)
+        && timeout(LAST_OUTPUT, child.process.exited()).await.is_ok()
+    {
+        end = End::Exited;
+    }
     if matches!(end, End::Exited) {
         let _ = timeout(LAST_OUTPUT, read_to_end(instance, &mut child)).await;
     }
