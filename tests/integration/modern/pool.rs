@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 
 use super::{client, serve};
 use crate::support::bridge::Bridge;
-use crate::support::eventually;
 use crate::support::modern::{Modern, Request, SUBSCRIPTION_KEY};
 use crate::support::proc::is_alive;
+use crate::support::{ended, eventually};
 
 const SOON: &str = "mcp:\n  restart_delay: 10ms\n";
 
@@ -124,6 +124,8 @@ async fn several_children_share_the_work() {
         pids.insert(pid(&client).await);
     }
     assert_eq!(pids.len(), 3);
+    drop(waiting);
+    ended(bridge).await;
 }
 
 #[tokio::test]
@@ -177,4 +179,6 @@ async fn log_levels_go_to_a_child_that_nobody_else_logs_in() {
         assert_eq!(stream.next_message().await.unwrap()["params"]["data"], data);
         streams.push(stream);
     }
+    drop(streams);
+    ended(bridge).await;
 }

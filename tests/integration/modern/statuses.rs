@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{client, serve};
+use crate::support::ended;
 use crate::support::http::{Http, Response};
 use crate::support::modern::{CAPABILITIES_KEY, Modern, REVISION, Request, VERSION_KEY};
 
@@ -145,6 +146,8 @@ async fn notifications_are_taken_and_can_cancel_nothing() {
         assert_eq!(response.text().await, "");
     }
     assert_eq!(client.cancelled(0).await, 0);
+    drop(stream);
+    ended(bridge).await;
 }
 
 #[tokio::test]
