@@ -49,6 +49,8 @@ pub(super) async fn answer(
     principal: &Principal,
     accepts: Accepts,
 ) -> Result<Response<Body>, Refusal> {
+    // A server of older revisions that is not translated for is one for its clients too.
+    app.upstreams.serves_modern().await.map_err(|Untranslated| Refusal::NoSession)?;
     match &message.kind {
         Kind::Request { id, .. } => {
             let id = id.clone();
@@ -91,7 +93,7 @@ async fn pass(
     }
     let id = request.id.clone();
     let lists = &*request.method == mcp::LIST_TOOLS;
-    let call = app.upstreams.call(principal, request).await.map_err(|Untranslated| Refusal::NoSession)?;
+    let call = app.upstreams.call(principal, request).await;
     Ok(respond(app, Answer { call, tools: Arc::clone(&app.tools), lists }, accepts, &id).await)
 }
 

@@ -41,8 +41,8 @@ pub(super) struct Tools {
 #[derive(Debug, Default)]
 struct Known {
     headers: ToolHeaders,
-    /// They are all known, as far as the server has said.
-    all: bool,
+    /// The server has been asked for all; what it did not name has no annotations.
+    asked: bool,
 }
 
 impl Tools {
@@ -92,10 +92,10 @@ impl Tools {
         }
     }
 
-    /// What is known of a tool: that it has no annotations, if the server has listed all and not that one.
+    /// What is known of a tool: that it has no annotations, if the server was asked and did not name it.
     fn look_up(&self, tool: &str) -> Option<Arc<Annotations>> {
         let known = self.known();
-        known.headers.get(tool).or_else(|| known.all.then(Arc::default))
+        known.headers.get(tool).or_else(|| known.asked.then(Arc::default))
     }
 
     /// Asks for the tools, unless someone has done so since there were `before` lists.
@@ -108,10 +108,10 @@ impl Tools {
     ) -> Arc<Annotations> {
         let _one_at_a_time = self.asking.lock().await;
         if self.lists.load(Ordering::Acquire) == before {
-            let all = timeout(PATIENCE, self.list(upstreams, principal)).await == Ok(Some(()));
-            self.known().all = all;
+            let listed = timeout(PATIENCE, self.list(upstreams, principal)).await == Ok(Some(()));
+            self.known().asked = true;
             self.lists.fetch_add(1, Ordering::AcqRel);
-            if !all {
+            if !listed {
                 log::warn!(
                     "the tools could not be listed: headers of calls are checked as far as tools are known"
                 );
@@ -125,7 +125,7 @@ impl Tools {
         let mut params = serde_json::Map::new();
         for _ in 0..MAX_PAGES {
             let request = era::Request::own(mcp::LIST_TOOLS, params.clone());
-            let mut call = upstreams.call(principal, request).await.ok()?;
+            let mut call = upstreams.call(principal, request).await;
             let page = loop {
                 let item = call.next().await?;
                 if item.last {

@@ -53,19 +53,24 @@ impl Upstreams {
         }
     }
 
+    /// Whether modern clients are served at all.
+    pub(super) async fn serves_modern(&self) -> Result<(), Untranslated> {
+        match self.probe.for_modern().await {
+            Upstream::Other if !self.translate => Err(Untranslated),
+            _ => Ok(()),
+        }
+    }
+
     /// Sends a modern client's request.
-    pub(super) async fn call(
-        &self,
-        principal: &Principal,
-        request: era::Request,
-    ) -> Result<Call, Untranslated> {
-        let error = match self.probe.for_modern().await {
-            Upstream::Same => return Ok(self.pool.call(request).await),
-            Upstream::Other if self.translate => return Ok(upgraded(principal, &request)),
-            Upstream::Other => return Err(Untranslated),
-            Upstream::Nothing(why) => ErrorObject::internal("child_not_started", why),
-        };
-        Ok(Call::answered(error.response(Some(&request.id))))
+    pub(super) async fn call(&self, principal: &Principal, request: era::Request) -> Call {
+        match self.probe.for_modern().await {
+            Upstream::Same => self.pool.call(request).await,
+            Upstream::Other => upgraded(principal, &request),
+            Upstream::Nothing(why) => {
+                let error = ErrorObject::internal("child_not_started", why);
+                Call::answered(error.response(Some(&request.id)))
+            }
+        }
     }
 
     /// Passes a modern client's notification on.

@@ -4,17 +4,14 @@ use crate::config::{Config, Protocol, Role, Transport};
 
 /// One warning for each such key that is set to something else than what happens anyway.
 pub(super) fn warnings(config: &Config) -> Vec<String> {
-    let (modern, instances, sse) = match &config.role {
-        Role::Serve(serve) => (("mcp.protocol", serve.mcp.protocol), serve.mcp.instances > 1, false),
-        Role::Connect(connect) => {
-            (("client.protocol", connect.protocol), false, connect.transport == Transport::Sse)
-        }
+    let (modern, sse) = match &config.role {
+        Role::Serve(_) => (false, false),
+        Role::Connect(connect) => (connect.protocol == Protocol::Modern, connect.transport == Transport::Sse),
     };
     let keys = [
         (config.metrics_listen.is_some(), "metrics.listen", "no metrics are offered"),
         (config.logging.bodies, "logging.bodies", "no bodies are logged"),
-        (modern.1 == Protocol::Modern, modern.0, "revisions up to 2025-11-25 are spoken"),
-        (instances, "mcp.instances", "each session has a child of its own"),
+        (modern, "client.protocol", "revisions up to 2025-11-25 are spoken"),
         (sse, "client.transport", "Streamable HTTP is spoken"),
     ];
     let set = keys.into_iter().filter(|(set, ..)| *set);

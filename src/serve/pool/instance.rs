@@ -10,6 +10,7 @@ use tokio::{
     sync::{Notify, watch},
     time::timeout,
 };
+use tokio_util::sync::CancellationToken;
 
 use super::{Affinity, shutting_down};
 use crate::{
@@ -37,8 +38,6 @@ pub(super) struct Instance {
     affinity: Option<Arc<Affinity>>,
     /// Something changed that the driver must look at.
     pub(super) wake: Notify,
-    /// The child does not read what it is sent.
-    pub(super) deaf: Notify,
     this: Weak<Self>,
 }
 
@@ -60,10 +59,19 @@ struct State {
 enum Phase {
     /// Soon.
     Starting,
-    /// This one, with its input.
-    Running(u64, Writer),
+    /// This one.
+    Running(Process),
     /// No, and never again; why.
     Failed(ErrorObject),
+}
+
+/// One process, as requests see it.
+#[derive(Debug, Clone)]
+struct Process {
+    number: u64,
+    stdin: Writer,
+    /// It does not read what it is sent.
+    hangs: CancellationToken,
 }
 
 /// What speaks for and against an instance.
@@ -90,7 +98,6 @@ impl Instance {
             phase: watch::Sender::new(Phase::Starting),
             affinity,
             wake: Notify::new(),
-            deaf: Notify::new(),
             this: this.clone(),
         })
     }
@@ -102,7 +109,7 @@ impl Instance {
     pub(super) fn load(&self, now: Instant) -> Load {
         let (failed, running) = match &*self.phase.borrow() {
             Phase::Failed(_) => (true, false),
-            Phase::Running(..) => (false, true),
+            Phase::Running(_) => (false, true),
             Phase::Starting => (false, false),
         };
         let state = self.state();
@@ -134,18 +141,21 @@ impl Instance {
 
     /// `None`: the process has ended meanwhile and has seen nothing of the request.
     async fn try_call(&self, request: &era::Request) -> Result<Option<Call>, ErrorObject> {
-        let (process, stdin) = self.process().await?;
+        let process = self.process().await?;
         // Room first: after it, nothing waits between the decision and the child's queue.
-        let reserved = match stdin.reserve(&request.line).await {
+        let reserved = match process.stdin.reserve(&request.line).await {
             Ok(reserved) => reserved,
-            Err(Unwritable::Closed) => return Ok(None).inspect(|_| self.input_closed(process)),
+            Err(Unwritable::Closed) => {
+                self.input_closed(process.number);
+                return Ok(None);
+            }
             Err(e @ Unwritable::Deaf) => {
-                self.deaf.notify_one();
+                process.hangs.cancel();
                 return Err(unwritable(e));
             }
         };
         let mut state = self.state();
-        if state.process != process || state.stdin.is_none() {
+        if state.process != process.number || state.stdin.is_none() {
             return Ok(None);
         }
         let (number, line) = state.shared.request(request, Instant::now())?;
@@ -168,14 +178,14 @@ impl Instance {
     }
 
     /// The process that is there, or will soon be.
-    async fn process(&self) -> Result<(u64, Writer), ErrorObject> {
+    async fn process(&self) -> Result<Process, ErrorObject> {
         let mut phase = self.phase.subscribe();
         let there = phase.wait_for(|phase| !matches!(phase, Phase::Starting));
         let there = timeout(PATIENCE, there).await.map_err(|_| {
             ErrorObject::internal("child_not_started", "the MCP server is being started again; try later")
         })?;
         match there.as_deref() {
-            Ok(Phase::Running(process, stdin)) => Ok((*process, stdin.clone())),
+            Ok(Phase::Running(process)) => Ok(process.clone()),
             Ok(Phase::Failed(error)) => Err(error.clone()),
             Ok(Phase::Starting) | Err(_) => Err(shutting_down()),
         }
@@ -183,18 +193,22 @@ impl Instance {
 
     /// Passes a notification of a client's on, if there is a process.
     pub(super) async fn notify(&self, message: &Message) {
-        let Phase::Running(_, stdin) = self.phase.borrow().clone() else { return };
-        if let Err(e) = stdin.reserve(&message.line).await.and_then(|room| room.send(message.line.clone())) {
+        let Phase::Running(process) = self.phase.borrow().clone() else { return };
+        let room = process.stdin.reserve(&message.line).await;
+        if let Err(e) = room.and_then(|room| room.send(message.line.clone())) {
             log::warn!("{self}: a notification is lost: {e}");
         }
     }
 
-    /// A process takes requests from now on.
-    pub(super) fn begin(&self, stdin: &Writer) {
+    /// A process takes requests from now on. Returned is what says that it does not read them.
+    pub(super) fn begin(&self, stdin: &Writer) -> CancellationToken {
+        let hangs = CancellationToken::new();
         let mut state = self.state();
         state.process += 1;
         state.stdin = Some(stdin.clone());
-        self.phase.send_replace(Phase::Running(state.process, stdin.clone()));
+        let process = Process { number: state.process, stdin: stdin.clone(), hangs: hangs.clone() };
+        self.phase.send_replace(Phase::Running(process));
+        hangs
     }
 
     /// The process takes no more requests; another may follow.
@@ -252,7 +266,7 @@ impl Instance {
         match state.shared.from_server(message, Instant::now()) {
             Outcome::Deliver(delivery) => self.deliver(&mut state, vec![delivery]),
             Outcome::Answer(line) => self.tell(&state, line),
-            Outcome::Ignore(why) => log::warn!("{self}: a message of the child's is dropped: {why}"),
+            Outcome::Ignore(why) => log::info!("{self}: a message of the child's is dropped: {why}"),
         }
     }
 

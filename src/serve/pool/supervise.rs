@@ -86,8 +86,11 @@ async fn live(
         Err(e) => return Some(format!("the MCP server can't be started: {e}")),
     };
     log::info!("{instance}: process {}", child.process.id());
-    instance.begin(&child.stdin);
-    let mut end = run(instance, &mut child, ending).await;
+    let hangs = instance.begin(&child.stdin);
+    let mut end = tokio::select! {
+        end = run(instance, &mut child, ending) => end,
+        () = hangs.cancelled() => End::Deaf,
+    };
     // One that has closed its pipes is mostly about to exit, and how it does is worth a moment.
     if matches!(end, End::OutputClosed | End::InputClosed)
         && timeout(LAST_OUTPUT, child.process.exited()).await.is_ok()
@@ -160,7 +163,6 @@ async fn run(instance: &Instance, child: &mut Child, ending: &Ending) -> End {
             },
             () = &mut exited => return End::Exited,
             () = &mut input_closed => return End::InputClosed,
-            () = instance.deaf.notified() => return End::Deaf,
             () = &mut drained, if !draining => {
                 draining = true;
                 instance.complete_subscriptions();
