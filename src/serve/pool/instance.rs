@@ -159,9 +159,9 @@ impl Instance {
             return Ok(None);
         }
         let (number, line) = state.shared.request(request, Instant::now())?;
-        if let Err(e) = reserved.send(line) {
+        if reserved.send(line).is_err() {
             state.shared.withdraw(number);
-            return Err(unwritable(e));
+            return Ok(None);
         }
         let this = self.this.clone();
         let (replies, call) = upstream::call(move || {
