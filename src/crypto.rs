@@ -14,6 +14,13 @@ pub fn random_id() -> Result<String, ErrorStack> {
     Ok(hex(&bytes))
 }
 
+/// A fraction, at least 0 and less than 1, that differs each time.
+pub fn random_fraction() -> Result<f64, ErrorStack> {
+    let mut bytes = [0u8; 4];
+    openssl::rand::rand_bytes(&mut bytes)?;
+    Ok(f64::from(u32::from_le_bytes(bytes)) / (f64::from(u32::MAX) + 1.0))
+}
+
 /// The SHA-256 digest of `data` (FIPS 180-4).
 pub fn sha256(data: &[u8]) -> Result<[u8; 32], ErrorStack> {
     let digest = openssl::hash::hash(MessageDigest::sha256(), data)?;

@@ -175,7 +175,8 @@ impl<D: Door> Shared<D> {
         let peer = Arc::new(peer);
         let name = peer.to_string();
         let (door, asked) = (self.door.clone(), Arc::clone(&activity));
-        let handler = move |request: Request<Incoming>| {
+        let handler = move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(activity.departure());
             let (door, peer, in_flight) = (door.clone(), Arc::clone(&peer), activity.begin());
             async move {
                 let response: Response<Body> = door.handle(request, peer).await;

@@ -13,3 +13,4 @@ pub use body::{Body, BodyError, EventSource, Tally, collect, plain};
 pub use connection::Peer;
 pub use connector::{BadProxy, ConnectError, Connector, causes};
 pub use listener::{BindError, Listener};
+pub use watched::Departure;

@@ -49,7 +49,28 @@ pub(super) struct Activity {
 #[derive(Debug)]
 pub(super) struct InFlight(Arc<Activity>);
 
+/// For a request whose sender leaves by closing the connection, be it for writing alone: it may say so before its
+/// answer begins.
+#[derive(Debug, Clone)]
+pub struct Departure(Arc<Activity>);
+
+impl Departure {
+    /// Ends the request when the peer closes its half.
+    pub fn ends_request(&self) {
+        self.0.end_with_peer();
+    }
+}
+
 impl Activity {
+    pub(super) fn departure(self: &Arc<Self>) -> Departure {
+        Departure(Arc::clone(self))
+    }
+
+    fn end_with_peer(&self) {
+        self.ends_with_peer.store(true, Ordering::Release);
+        self.show_end();
+    }
+
     pub(super) fn new() -> Arc<Self> {
         Arc::new(Self {
             in_flight: AtomicUsize::new(0),
@@ -95,8 +116,7 @@ impl Activity {
 impl InFlight {
     /// What is sent from now on is a stream that ends when the peer leaves.
     pub(super) fn ends_with_peer(&self) {
-        self.0.ends_with_peer.store(true, Ordering::Release);
-        self.0.show_end();
+        self.0.end_with_peer();
     }
 }
 

@@ -1,7 +1,7 @@
 //! Errors that the bridge itself answers with.
 
 use bytes::Bytes;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Kind, Line, Message, RequestId};
 
@@ -70,6 +70,20 @@ impl ErrorObject {
         let kind = Kind::Response { id: id.cloned(), is_error: true };
         Message { line: Line::new(Bytes::from(text)), kind }
     }
+}
+
+/// The code of the error that a response holds; `None` when it holds a result.
+pub fn error_code(response: &Line) -> Option<i32> {
+    #[derive(Deserialize)]
+    struct Response {
+        error: Coded,
+    }
+    #[derive(Deserialize)]
+    struct Coded {
+        code: i32,
+    }
+    let response: Response = serde_json::from_str(response.as_str()).ok()?;
+    Some(response.error.code)
 }
 
 #[cfg(test)]

@@ -7,13 +7,15 @@ mod id;
 mod line;
 mod object;
 mod parse;
+mod splice;
 
-pub use error::{ErrorObject, code};
+pub use error::{ErrorObject, code, error_code};
 pub use id::RequestId;
 pub use line::Line;
 pub use object::Object;
 pub use parse::{About, Invalid, Payload, about_message as about, parse};
 use serde::Serialize;
+pub use splice::{Members, Splice};
 
 /// One request, notification or response.
 #[derive(Debug, Clone)]
@@ -78,6 +80,15 @@ pub fn notification<P: Serialize>(method: &str, params: &P) -> Line {
 /// A request of the bridge's own.
 pub fn request<P: Serialize>(id: &RequestId, method: &str, params: &P) -> Line {
     own(Some(id), method, params)
+}
+
+/// A result of the bridge's own, as the answer to `id`.
+pub fn result<R: Serialize>(id: &RequestId, result: &R) -> Message {
+    let mut response = Object::default();
+    response.put("jsonrpc", &"2.0");
+    response.put("id", id);
+    response.put("result", result);
+    Message { line: response.to_line(), kind: Kind::Response { id: Some(id.clone()), is_error: false } }
 }
 
 fn own<P: Serialize>(id: Option<&RequestId>, method: &str, params: &P) -> Line {

@@ -1,6 +1,7 @@
 //! The MCP endpoint: POST, GET and DELETE of Streamable HTTP.
 //!
-//! Source: the MCP specification, `basic/transports`, revisions 2025-03-26 to 2025-11-25.
+//! Source: the MCP specification, `basic/transports`, revisions 2025-03-26 to 2025-11-25, and which era a client is of. For 2026-07-28 see
+//! `modern`.
 
 use std::sync::Arc;
 
@@ -10,13 +11,16 @@ use tokio::time::{Instant, timeout_at};
 use super::{
     live::{Live, Refused, Transport, Unresumable},
     media::{self, Accepts},
+    modern,
     pipeline::{App, Visit},
     reply::{self, NO_BATCHES, Refusal},
     sessions::OpenError,
     settings::Settings,
     stream::{Events, Inbox, Item},
+    upstreams::ForLegacy,
 };
 use crate::{
+    era,
     http::{self, Body},
     jsonrpc::{self, ErrorObject, Kind, Message, Payload, RequestId},
     mcp::{self, LegacyRevision},
@@ -27,6 +31,9 @@ use crate::{
 pub(super) async fn answer(visit: Visit<'_>, request: Request<Incoming>) -> Result<Response<Body>, Refusal> {
     match *request.method() {
         Method::POST => post(visit, request).await,
+        Method::GET | Method::DELETE if modern::is_announced(request.headers()) => {
+            Err(Refusal::MethodOf("POST"))
+        }
         Method::GET => get(visit, request.headers()),
         Method::DELETE => delete(visit, request.headers()),
         _ => Err(Refusal::Method),
@@ -35,9 +42,9 @@ pub(super) async fn answer(visit: Visit<'_>, request: Request<Incoming>) -> Resu
 
 impl Visit<'_> {
     /// What the request's body holds, within its bounds.
-    pub(super) async fn payload(&mut self, request: Request<Incoming>) -> Result<Payload, Refusal> {
+    pub(super) async fn payload(&mut self, body: Incoming) -> Result<Payload, Refusal> {
         let config = &self.settings.config;
-        let body = http::collect(request.into_body(), config.max_body_size, config.read_timeout);
+        let body = http::collect(body, config.max_body_size, config.read_timeout);
         let body = body.await.map_err(Refusal::Body)?;
         self.entry.received(body.len());
         let payload = jsonrpc::parse(body).map_err(Refusal::Invalid)?;
@@ -54,10 +61,20 @@ async fn post(mut visit: Visit<'_>, request: Request<Incoming>) -> Result<Respon
     if !media::is_json(request.headers()) {
         return Err(Refusal::ContentType);
     }
-    let session = session(&mut visit, request.headers())?;
-    check_version(request.headers(), session.as_deref())?;
-    let payload = visit.payload(request).await?;
-    match (session, payload) {
+    let (mut head, body) = request.into_parts();
+    let payload = visit.payload(body).await;
+    if is_modern(&head.headers, &payload) {
+        if let Some(departure) = head.extensions.remove::<http::Departure>() {
+            departure.ends_request();
+        }
+        return match payload? {
+            Payload::Single(message) => modern::answer(visit, &head.headers, message, accepts).await,
+            Payload::Batch(_) => Err(NO_BATCHES),
+        };
+    }
+    let session = session(&mut visit, &head.headers)?;
+    check_version(&head.headers, session.as_deref())?;
+    match (session, payload?) {
         (None, Payload::Single(message)) => open(visit, message, accepts).await,
         (None, Payload::Batch(_)) => Err(Refusal::NoSession),
         (Some(live), Payload::Single(message)) => {
@@ -68,6 +85,12 @@ async fn post(mut visit: Visit<'_>, request: Request<Incoming>) -> Result<Respon
             pass(visit.settings, &live, messages, accepts, true).await
         }
     }
+}
+
+/// Header or message say so, whatever else they say.
+fn is_modern(headers: &HeaderMap, payload: &Result<Payload, Refusal>) -> bool {
+    let declared = matches!(payload, Ok(Payload::Single(message)) if modern::is_declared(message));
+    declared || modern::is_announced(headers)
 }
 
 /// A batch is part of one revision only, and `initialize` of none.
@@ -86,8 +109,16 @@ async fn open(visit: Visit<'_>, message: Message, accepts: Accepts) -> Result<Re
     let Visit { app, settings, principal, entry } = visit;
     let id = match &message.kind {
         Kind::Request { id, method, .. } if &**method == mcp::INITIALIZE => id.clone(),
-        _ => return Err(Refusal::NoSession),
+        // Only modern requests name a revision, and this one is none of theirs.
+        _ => {
+            let refusal = era::declared_version(&message).map(era::Refusal::UnsupportedVersion);
+            let id = message.request_id().cloned();
+            return Err(refusal.map_or(Refusal::NoSession, |refusal| Refusal::Modern(refusal, id)));
+        }
     };
+    if let ForLegacy::Nothing(e) = app.upstreams.for_legacy().await {
+        return Ok(error(&e, Some(&id)));
+    }
     let live = match app.sessions.open(principal, Transport::StreamableHttp) {
         Ok(live) => live,
         Err(e @ (OpenError::Full(_) | OpenError::ShuttingDown)) => {
@@ -96,13 +127,16 @@ async fn open(visit: Visit<'_>, message: Message, accepts: Accepts) -> Result<Re
         }
         Err(e) => {
             log::error!("a session can't be opened: {e}");
-            app.readiness.failed(e.to_string());
+            app.upstreams.probe.failed(e.to_string());
             return Ok(error(&ErrorObject::internal("child_not_started", e.to_string()), Some(&id)));
         }
     };
     entry.session(&live);
     let opening = Opening { app, live: &live, done: false };
     let mut response = pass(settings, &live, vec![message], accepts, false).await?;
+    if live.state().session.version_refused() {
+        app.upstreams.probe.doubt();
+    }
     if !live.state().session.may_be_used() {
         return Ok(response); // without a session, whose end dropping `opening` is
     }

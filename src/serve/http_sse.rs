@@ -12,6 +12,7 @@ use super::{
     reply::{self, NO_BATCHES, Refusal},
     sessions::OpenError,
     stream::Events,
+    upstreams::ForLegacy,
 };
 use crate::{
     framing::sse,
@@ -26,7 +27,7 @@ pub(super) const MESSAGES_PATH: &str = "/messages";
 const SESSION_PARAMETER: &str = "sessionId=";
 
 /// `GET /sse`: a session, with its stream as the answer.
-pub(super) fn open(visit: Visit<'_>, request: &Request<Incoming>) -> Result<Response<Body>, Refusal> {
+pub(super) async fn open(visit: Visit<'_>, request: Request<Incoming>) -> Result<Response<Body>, Refusal> {
     let Visit { app, settings, principal, entry } = visit;
     if request.method() != Method::GET {
         return Err(Refusal::MethodOf("GET"));
@@ -34,10 +35,13 @@ pub(super) fn open(visit: Visit<'_>, request: &Request<Incoming>) -> Result<Resp
     if !Accepts::of(request.headers()).events {
         return Err(Refusal::NotAcceptable(media::EVENTS));
     }
+    if let ForLegacy::Nothing(e) = app.upstreams.for_legacy().await {
+        return Err(Refusal::NotTaken(e.message));
+    }
     let live = app.sessions.open(principal, Transport::HttpSse).map_err(|e| {
         log::warn!("a session is refused: {e}");
         if !matches!(e, OpenError::Full(_) | OpenError::ShuttingDown) {
-            app.readiness.failed(e.to_string());
+            app.upstreams.probe.failed(e.to_string());
         }
         Refusal::Full(e.to_string(), None)
     })?;
@@ -63,7 +67,7 @@ pub(super) async fn post(
     let live = visit.app.sessions.find(id, &visit.principal, Transport::HttpSse);
     let live = live.ok_or(Refusal::UnknownSession)?;
     visit.entry.session(&live);
-    match visit.payload(request).await? {
+    match visit.payload(request.into_body()).await? {
         Payload::Single(message) => take(&live, message).await,
         Payload::Batch(_) => Err(NO_BATCHES),
     }

@@ -7,13 +7,17 @@ mod endpoint;
 mod http_sse;
 mod live;
 pub mod media;
+mod modern;
 mod origin;
 mod pipeline;
-mod readiness;
+mod pool;
+mod probe;
 mod reply;
 mod sessions;
 mod settings;
 mod stream;
+mod tools;
+mod upstreams;
 
 use std::{
     sync::{Arc, RwLock},
@@ -27,9 +31,10 @@ pub use self::settings::{Handle, Renewal};
 use self::{
     access_log::AccessLog,
     pipeline::{App, Pipeline},
-    readiness::Readiness,
     sessions::Sessions,
     settings::Settings,
+    tools::Tools,
+    upstreams::Upstreams,
 };
 use crate::{
     child::{ChildCommand, CommandError},
@@ -106,7 +111,9 @@ impl Server {
         metrics.connections.set_limit(config.max_connections);
         let app = App {
             sessions: Sessions::new(command.clone(), config, metrics),
-            readiness: Readiness::new(command, config.times().grace),
+            upstreams: Arc::new(Upstreams::new(command, &config.mcp, config.exchange_limits())),
+            tools: Arc::new(Tools::default()),
+            exchanges: metrics.exchanges.clone(),
             connections: metrics.connections.clone(),
             log: AccessLog::new(metrics.http.clone()),
             settings: RwLock::new(Arc::new(settings)),
@@ -122,7 +129,7 @@ impl Server {
 
     /// Whether the server can do its work.
     pub fn ready(&self) -> Arc<dyn Ready> {
-        Arc::clone(&self.app.readiness) as Arc<dyn Ready>
+        Arc::clone(&self.app.upstreams) as Arc<dyn Ready>
     }
 
     /// The endpoint's address, as clients on this machine would write it.
@@ -145,23 +152,25 @@ impl Server {
         let terms = Terms { tls, limits, places, places_from: "server.max_connections", handshakes };
         let door = Pipeline(Arc::clone(&app));
         let accepting = tokio::spawn(http::run(listener, terms, door, shutdown.clone()));
-        let trial = tokio::spawn({
-            let readiness = Arc::clone(&app.readiness);
-            async move { readiness.try_again().await }
-        });
-        stop.await;
-        app.readiness.stopping();
+        let (probe, pool) = (&app.upstreams.probe, &app.upstreams.pool);
+        tokio::pin!(stop);
+        tokio::select! {
+            () = app.upstreams.begin() => (&mut stop).await,
+            () = &mut stop => {}
+        }
+        probe.stopping();
         app.sessions.drain();
+        pool.drain();
+        let finished = async { tokio::join!(app.sessions.ended(), pool.ended()) };
         // The listener stays open: what is in flight may need the client's answers, and its cancellations.
         tokio::select! {
-            _ = timeout(app.settings().config.shutdown_timeout, app.sessions.ended()) => {}
+            _ = timeout(app.settings().config.shutdown_timeout, finished) => {}
             () = cut => {}
         }
         app.sessions.end_all();
-        app.sessions.ended().await;
+        pool.end();
+        tokio::join!(app.sessions.ended(), pool.ended(), probe.ended());
         shutdown.stop.cancel();
-        trial.abort();
-        let _ = trial.await;
         let mut accepting = accepting;
         if timeout(LAST_BYTES, &mut accepting).await.is_err() {
             shutdown.cut.cancel();

@@ -8,15 +8,16 @@ use super::{
     access_log::{AccessLog, Entry},
     endpoint,
     http_sse::{self, MESSAGES_PATH, SSE_PATH},
-    readiness::Readiness,
     reply::Refusal,
     sessions::Sessions,
     settings::Settings,
+    tools::Tools,
+    upstreams::Upstreams,
 };
 use crate::{
     auth::Principal,
     http::{Body, Door, Peer},
-    metrics::Places,
+    metrics::{Exchanges, Places},
     monitor::{self, HEALTH_PATH, READY_PATH},
 };
 
@@ -25,7 +26,10 @@ use crate::{
 pub(super) struct App {
     pub(super) settings: RwLock<Arc<Settings>>,
     pub(super) sessions: Arc<Sessions>,
-    pub(super) readiness: Arc<Readiness>,
+    pub(super) upstreams: Arc<Upstreams>,
+    pub(super) tools: Arc<Tools>,
+    /// Counts the requests of modern clients.
+    pub(super) exchanges: Exchanges,
     pub(super) connections: Places,
     pub(super) log: AccessLog,
 }
@@ -123,14 +127,14 @@ impl App {
         settings.check_head(request.headers())?;
         match settings.route(request.uri().path())? {
             Route::Health => Ok(monitor::health()),
-            Route::Ready => Ok(monitor::readiness(&*self.readiness).await),
+            Route::Ready => Ok(monitor::readiness(&*self.upstreams).await),
             route => {
                 settings.access.gate.check(&request)?;
                 let principal = settings.principal(request.headers(), peer)?;
                 entry.principal(&principal);
                 let visit = Visit { app: self, settings, principal, entry };
                 match route {
-                    Route::Sse => http_sse::open(visit, &request),
+                    Route::Sse => http_sse::open(visit, request).await,
                     Route::Messages => http_sse::post(visit, request).await,
                     _ => endpoint::answer(visit, request).await,
                 }

@@ -5,14 +5,13 @@ use hyper::{
     header::{self, HeaderValue},
 };
 
-use super::{
-    media::{EVENTS, JSON},
-    stream::Events,
-};
+use super::media::{EVENTS, JSON};
 use crate::{
     auth::Denied,
-    http::{Body, BodyError},
+    era,
+    http::{Body, BodyError, EventSource},
     jsonrpc::{ErrorObject, Invalid, Line, RequestId, code},
+    mcp,
 };
 
 /// After how many seconds a client that found no place may ask again.
@@ -50,6 +49,30 @@ pub(super) enum Refusal {
     NotTaken(String),
     /// No place for one more session.
     Full(String, Option<RequestId>),
+    /// A modern request, with its id where it is known.
+    Modern(era::Refusal, Option<RequestId>),
+    /// A modern client posts what answers nothing.
+    Response,
+}
+
+/// The status that an error code has for modern clients.
+///
+/// Source: revision 2026-07-28, `basic/transports/streamable-http`, and `basic`, "`_meta`".
+pub(super) fn status_of(error: i32) -> StatusCode {
+    match error {
+        code::METHOD_NOT_FOUND => StatusCode::NOT_FOUND,
+        code::PARSE_ERROR
+        | code::INVALID_REQUEST
+        | mcp::code::HEADER_MISMATCH
+        | mcp::code::MISSING_CLIENT_CAPABILITY
+        | mcp::code::UNSUPPORTED_VERSION => StatusCode::BAD_REQUEST,
+        _ => StatusCode::OK,
+    }
+}
+
+/// What a request is told that the server never answered.
+pub(super) fn unanswered() -> ErrorObject {
+    ErrorObject::internal("no_answer", "the MCP server ended the request without an answer")
 }
 
 impl Refusal {
@@ -73,7 +96,11 @@ impl Refusal {
             | Self::ProtocolVersion(_)
             | Self::NoSession
             | Self::MalformedSession
-            | Self::UnknownEvent => StatusCode::BAD_REQUEST,
+            | Self::UnknownEvent
+            | Self::Response
+            // Of what is refused here, parameters are those that every request must have.
+            | Self::Modern(era::Refusal::InvalidParams(_), _) => StatusCode::BAD_REQUEST,
+            Self::Modern(refusal, _) => status_of(refusal.code()),
         }
     }
 
@@ -107,7 +134,8 @@ impl Refusal {
             }
             Self::NoSession => (
                 "session_required",
-                "an Mcp-Session-Id header is required: a session begins with one initialize request"
+                "an Mcp-Session-Id header is required, and a session begins with one initialize request (until \
+                 2025-11-25); or MCP-Protocol-Version with params._meta (2026-07-28)"
                     .to_owned(),
             ),
             Self::UnknownSession => {
@@ -119,6 +147,8 @@ impl Refusal {
             }
             Self::NotTaken(why) => ("child_unwritable", why.clone()),
             Self::Full(why, _) => ("no_place", why.clone()),
+            Self::Modern(refusal, _) => ("refused", refusal.message()),
+            Self::Response => ("not_asked", "a response, but nothing was asked".to_owned()),
         }
     }
 
@@ -131,6 +161,7 @@ impl Refusal {
         match self {
             Self::Invalid(e) => e.code(),
             Self::Full(..) | Self::NotTaken(_) => code::INTERNAL_ERROR,
+            Self::Modern(refusal, _) => refusal.code(),
             _ => code::INVALID_REQUEST,
         }
     }
@@ -138,7 +169,7 @@ impl Refusal {
     fn id(&self) -> Option<&RequestId> {
         match self {
             Self::Invalid(e) => e.id(),
-            Self::Full(_, id) => id.as_ref(),
+            Self::Full(_, id) | Self::Modern(_, id) => id.as_ref(),
             _ => None,
         }
     }
@@ -147,8 +178,11 @@ impl Refusal {
     pub(super) fn response(&self) -> Response<Body> {
         let (reason, message) = self.words();
         log::debug!("refused with {}: {message}", self.status());
-        let error = ErrorObject { code: self.code(), message, reason };
-        let mut response = json(error.response(self.id()).line.bytes().clone());
+        let error = match self {
+            Self::Modern(refusal, id) => refusal.response(id.as_ref()),
+            _ => ErrorObject { code: self.code(), message, reason }.response(self.id()),
+        };
+        let mut response = self::message(&error.line);
         *response.status_mut() = self.status();
         let headers = response.headers_mut();
         match self {
@@ -193,7 +227,7 @@ pub(super) fn batch(lines: &[&Line]) -> Response<Body> {
 }
 
 /// 200 with an event stream.
-pub(super) fn events(events: Events) -> Response<Body> {
+pub(super) fn events(events: impl EventSource + 'static) -> Response<Body> {
     let mut response = Response::new(Body::stream(events));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(EVENTS));

@@ -134,8 +134,34 @@ pub(super) struct Events {
     inbox: Option<Inbox>,
     /// It is no answer, but what a client listens to.
     listening: bool,
+    keep_alive: KeepAlive,
+}
+
+/// Comments where nothing else comes for a while.
+#[derive(Debug)]
+pub(super) struct KeepAlive {
     interval: Duration,
-    keep_alive: Pin<Box<Sleep>>,
+    timer: Pin<Box<Sleep>>,
+}
+
+impl KeepAlive {
+    pub(super) fn new(interval: Duration) -> Self {
+        Self { interval, timer: Box::pin(sleep(interval)) }
+    }
+
+    /// The next piece of a stream that has `next` to send.
+    pub(super) fn fill(&mut self, next: Poll<Option<Bytes>>, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        let piece = match next {
+            Poll::Ready(piece) => piece,
+            Poll::Pending => {
+                ready!(self.timer.as_mut().poll(cx));
+                Some(sse::KEEP_ALIVE)
+            }
+        };
+        let next = Instant::now() + self.interval;
+        self.timer.as_mut().reset(next);
+        Poll::Ready(piece)
+    }
 }
 
 impl Events {
@@ -143,8 +169,7 @@ impl Events {
     pub(super) fn new(prime: Option<EventId>, first: &[Item], inbox: Inbox, interval: Duration) -> Self {
         let prime = prime.map(|id| sse::encode_priming(&id.to_string(), RETRY));
         let first = prime.into_iter().chain(first.iter().filter_map(encode)).collect();
-        let keep_alive = Box::pin(sleep(interval));
-        Self { first, inbox: Some(inbox), listening: false, interval, keep_alive }
+        Self { first, inbox: Some(inbox), listening: false, keep_alive: KeepAlive::new(interval) }
     }
 
     /// The stream of a client that listens.
@@ -159,14 +184,8 @@ impl Events {
 
     /// A stream that ends at once.
     pub(super) fn ended() -> Self {
-        let interval = Duration::ZERO;
-        Self {
-            first: VecDeque::new(),
-            inbox: None,
-            listening: false,
-            interval,
-            keep_alive: Box::pin(sleep(interval)),
-        }
+        let keep_alive = KeepAlive::new(Duration::ZERO);
+        Self { first: VecDeque::new(), inbox: None, listening: false, keep_alive }
     }
 
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
@@ -198,15 +217,7 @@ impl EventSource for Events {
     }
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
-        let piece = match self.poll_event(cx) {
-            Poll::Ready(event) => event,
-            Poll::Pending => {
-                ready!(self.keep_alive.as_mut().poll(cx));
-                Some(sse::KEEP_ALIVE)
-            }
-        };
-        let next = Instant::now() + self.interval;
-        self.keep_alive.as_mut().reset(next);
-        Poll::Ready(piece)
+        let next = self.poll_event(cx);
+        self.keep_alive.fill(next, cx)
     }
 }

@@ -108,6 +108,8 @@ pub struct Session {
     agreed: Option<String>,
     /// The server has answered `initialize`, and not with an error.
     opened: bool,
+    /// It has answered `initialize` as servers do that speak modern revisions only.
+    version_refused: bool,
 }
 
 /// A server-to-client request on its way.
@@ -132,6 +134,7 @@ impl Session {
             initialize: None,
             agreed: None,
             opened: false,
+            version_refused: false,
         }
     }
 
@@ -152,6 +155,11 @@ impl Session {
     /// Whether `initialize` has succeeded, or may yet; otherwise there is no session.
     pub fn may_be_used(&self) -> bool {
         self.opened || self.initialize.as_ref().is_some_and(|id| self.in_flight.contains(id))
+    }
+
+    /// Whether the server has answered `initialize` as servers do that speak modern revisions only.
+    pub fn version_refused(&self) -> bool {
+        self.version_refused
     }
 
     /// Whether nothing is in flight and no stream is open.
@@ -333,6 +341,7 @@ impl Session {
         exchange.ended(if is_error { metrics::Outcome::Error } else { metrics::Outcome::Ok });
         if self.initialize.as_ref() == Some(&id) && self.agreed.is_none() {
             self.opened = !is_error;
+            self.version_refused = jsonrpc::error_code(&line) == Some(mcp::code::UNSUPPORTED_VERSION);
             self.agreed = protocol_version(&line).filter(|name| name.len() <= MAX_REVISION);
         }
         Outcome::Deliver(Delivery { stream: exchange.stream, line: Some(line), answers: Some(id), last })

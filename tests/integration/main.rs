@@ -20,6 +20,7 @@ mod hostile_child;
 mod hostile_client;
 mod http_sse;
 mod isolation;
+mod modern;
 mod operations;
 mod peers;
 mod resume;

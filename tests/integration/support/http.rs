@@ -197,7 +197,7 @@ impl Http {
         Ok(builder.build())
     }
 
-    fn or_header(self, name: &str, value: &str) -> Self {
+    pub(crate) fn or_header(self, name: &str, value: &str) -> Self {
         if self.headers.iter().any(|(known, _)| known.eq_ignore_ascii_case(name)) {
             return self;
         }

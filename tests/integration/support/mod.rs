@@ -6,6 +6,7 @@ pub(crate) mod certs;
 pub(crate) mod connect;
 pub(crate) mod h2;
 pub(crate) mod http;
+pub(crate) mod modern;
 pub(crate) mod proc;
 pub(crate) mod process;
 pub(crate) mod raw;

@@ -1,7 +1,7 @@
 //! A scripted MCP server over stdio, for the tests: each tool is one way in which a server can behave, well or badly.
 //!
-//! It speaks the legacy revisions, runs every call in a thread of its own, and ends with its standard input.
-//! `tools.rs` lists the tools; the options of the command line are in [`Options`].
+//! It speaks the legacy revisions and, when told, 2026-07-28 (`modern.rs`). It runs every call in a thread of its own,
+//! and ends with its standard input. `tools.rs` lists the tools; the options of the command line are in [`Options`].
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -9,6 +9,7 @@
     reason = "a test server may die of a wrong test"
 )]
 
+mod modern;
 mod peer;
 mod tools;
 
@@ -21,7 +22,6 @@ use nix::sys::signal::{SigSet, Signal, raise};
 use serde_json::{Value, json};
 
 use peer::Peer;
-use tools::{Call, Reply};
 
 const VERSIONS: [&str; 4] = ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"];
 
@@ -38,6 +38,9 @@ struct Options {
     exit_on_initialize: Option<i32>,
     /// `--no-initialize-answer`: say nothing to `initialize`.
     no_initialize_answer: bool,
+    /// `--modern`: it speaks 2026-07-28, and nothing else without `--legacy`.
+    modern: bool,
+    legacy: bool,
     /// `--ignore-term`: SIGTERM does nothing.
     ignore_term: bool,
     /// `--ignore-eof`: stay when standard input ends.
@@ -58,6 +61,8 @@ impl Options {
                 "--fail-start" => options.fail_start = Some(value().parse().unwrap()),
                 "--exit-on-initialize" => options.exit_on_initialize = Some(value().parse().unwrap()),
                 "--no-initialize-answer" => options.no_initialize_answer = true,
+                "--modern" => options.modern = true,
+                "--legacy" => options.legacy = true,
                 "--ignore-term" => options.ignore_term = true,
                 "--ignore-eof" => options.ignore_eof = true,
                 "--pid-file" => options.pid_file = Some(value()),
@@ -121,6 +126,15 @@ fn read_stdin(options: &Options, peer: &Arc<Peer>) {
 fn handle(options: &Options, peer: &Arc<Peer>, message: Value, line: &[u8]) {
     let id = message.get("id").cloned();
     let params = message.get("params").cloned().unwrap_or_default();
+    match (message.get("method").and_then(Value::as_str), &id) {
+        (Some(method), Some(id)) if options.modern && modern::is_modern(&params) => {
+            return modern::handle(peer, method, id.clone(), params, line);
+        }
+        (Some("initialize"), Some(id)) if options.modern && !options.legacy => {
+            return modern::refuse(peer, id);
+        }
+        _ => {}
+    }
     match (message.get("method").and_then(Value::as_str), id) {
         (Some("initialize"), Some(id)) => initialize(options, peer, &id, params),
         (Some("ping" | "logging/setLevel"), Some(id)) => peer.answer(&id, &json!({})),
@@ -159,25 +173,14 @@ fn revision<'a>(options: &'a Options, params: &Value) -> &'a str {
 }
 
 fn call(peer: &Arc<Peer>, id: Value, params: Value, line: &[u8]) {
-    let Some(tool) = params["name"].as_str().and_then(tools::find) else {
-        return peer.refuse(&id, -32602, &format!("Unknown tool: {}", params["name"]));
-    };
-    let line = String::from_utf8_lossy(line.strip_suffix(b"\n").unwrap_or(line)).into_owned();
-    let call = Call { peer: Arc::clone(peer), id, line, params };
-    let run = move || match (tool.run)(&call) {
-        Reply::Result(result) => call.peer.answer(&call.id, &result),
-        Reply::Error(code, message) => call.peer.refuse(&call.id, code, &message),
-        Reply::Nothing => {}
-    };
-    if tool.stops_the_reader {
-        run();
-        park();
+    match params["name"].as_str().and_then(tools::find) {
+        Some(tool) => tools::start(tool, peer, id, params, line, |result| result),
+        None => peer.refuse(&id, -32602, &format!("Unknown tool: {}", params["name"])),
     }
-    thread::spawn(run);
 }
 
 /// Never goes on.
-fn park() -> ! {
+pub(crate) fn park() -> ! {
     loop {
         thread::park();
     }

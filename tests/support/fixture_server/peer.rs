@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::modern::Subscription;
+
 /// How long a question to the client may take.
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 
@@ -26,6 +28,9 @@ pub(crate) struct Peer {
 pub(crate) struct State {
     pub(crate) cancelled: Vec<Value>,
     pub(crate) met: u64,
+    pub(crate) subscriptions: Vec<Subscription>,
+    /// The header that `query` wants its region in.
+    pub(crate) header: Option<String>,
     initialize: Value,
 }
 
@@ -84,6 +89,10 @@ impl Peer {
 
     pub(crate) fn cancelled(&self) -> Vec<Value> {
         self.state.lock().unwrap().cancelled.clone()
+    }
+
+    pub(crate) fn read<T>(&self, read: impl FnOnce(&State) -> T) -> T {
+        read(&self.state.lock().unwrap())
     }
 
     pub(crate) fn change(&self, change: impl FnOnce(&mut State)) {

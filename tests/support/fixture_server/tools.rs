@@ -6,6 +6,7 @@ use std::io::Write as _;
 use std::os::unix::process::CommandExt;
 use std::process::{self, Command};
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -18,7 +19,7 @@ use crate::peer::{Peer, response};
 const PROMISED: Duration = Duration::from_secs(30);
 
 pub(crate) struct Tool {
-    name: &'static str,
+    pub(crate) name: &'static str,
     says: &'static str,
     pub(crate) run: fn(&Call) -> Reply,
     /// It runs in the thread that reads standard input, and nothing is read after it.
@@ -40,7 +41,7 @@ pub(crate) enum Reply {
     Nothing,
 }
 
-const fn tool(name: &'static str, says: &'static str, run: fn(&Call) -> Reply) -> Tool {
+pub(crate) const fn tool(name: &'static str, says: &'static str, run: fn(&Call) -> Reply) -> Tool {
     Tool { name, says, run, stops_the_reader: false }
 }
 
@@ -105,11 +106,38 @@ const TOOLS: [Tool; 34] = [
     Tool { name: "deaf", says: "answers and reads nothing more", run: deaf, stops_the_reader: true },
 ];
 
+impl Tool {
+    /// As `tools/list` has it.
+    pub(crate) fn described(&self) -> Value {
+        json!({"name": self.name, "description": self.says, "inputSchema": {"type": "object"}})
+    }
+}
+
 pub(crate) fn list() -> Vec<Value> {
-    TOOLS
-        .iter()
-        .map(|tool| json!({"name": tool.name, "description": tool.says, "inputSchema": {"type": "object"}}))
-        .collect()
+    TOOLS.iter().map(Tool::described).collect()
+}
+
+/// Runs a call; `finish` is what its revision adds to a result.
+pub(crate) fn start(
+    tool: &'static Tool,
+    peer: &Arc<Peer>,
+    id: Value,
+    params: Value,
+    line: &[u8],
+    finish: fn(Value) -> Value,
+) {
+    let line = String::from_utf8_lossy(line.strip_suffix(b"\n").unwrap_or(line)).into_owned();
+    let call = Call { peer: Arc::clone(peer), id, line, params };
+    let run = move || match (tool.run)(&call) {
+        Reply::Result(result) => call.peer.answer(&call.id, &finish(result)),
+        Reply::Error(code, message) => call.peer.refuse(&call.id, code, &message),
+        Reply::Nothing => {}
+    };
+    if tool.stops_the_reader {
+        run();
+        crate::park();
+    }
+    thread::spawn(run);
 }
 
 pub(crate) fn find(name: &str) -> Option<&'static Tool> {
@@ -309,7 +337,7 @@ fn batch_answer(call: &Call) -> Reply {
     Reply::Nothing
 }
 
-fn never(call: &Call) -> Reply {
+pub(crate) fn never(call: &Call) -> Reply {
     call.report_progress(1, Duration::ZERO);
     Reply::Nothing
 }
@@ -366,19 +394,19 @@ fn deaf(_: &Call) -> Reply {
 }
 
 impl Call {
-    fn arg(&self, name: &str) -> &Value {
+    pub(crate) fn arg(&self, name: &str) -> &Value {
         &self.params["arguments"][name]
     }
 
-    fn text<'a>(&'a self, name: &str, default: &'a str) -> &'a str {
+    pub(crate) fn text<'a>(&'a self, name: &str, default: &'a str) -> &'a str {
         self.arg(name).as_str().unwrap_or(default)
     }
 
-    fn number(&self, name: &str, default: u64) -> u64 {
+    pub(crate) fn number(&self, name: &str, default: u64) -> u64 {
         self.arg(name).as_u64().unwrap_or(default)
     }
 
-    fn flag(&self, name: &str) -> bool {
+    pub(crate) fn flag(&self, name: &str) -> bool {
         self.arg(name).as_bool().unwrap_or(false)
     }
 
@@ -395,17 +423,17 @@ impl Call {
         true
     }
 
-    fn is_cancelled_within(&self, limit: Duration) -> bool {
+    pub(crate) fn is_cancelled_within(&self, limit: Duration) -> bool {
         self.peer.wait_until(limit, |state| state.cancelled.contains(&self.id))
     }
 }
 
 impl Reply {
-    fn text(said: &str) -> Self {
+    pub(crate) fn text(said: &str) -> Self {
         Self::Result(text(said))
     }
 
-    fn structured(value: Value) -> Self {
+    pub(crate) fn structured(value: Value) -> Self {
         Self::both(&value.to_string(), value)
     }
 

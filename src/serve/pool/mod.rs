@@ -1,0 +1,179 @@
+//! `mcp.instances` modern children that all clients share.
+
+mod affinity;
+mod instance;
+mod merged;
+mod supervise;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use self::{affinity::Affinity, instance::Instance};
+use crate::{
+    child::ChildCommand,
+    config, era,
+    jsonrpc::{ErrorObject, Kind, Message},
+    mcp,
+    session::Limits,
+    upstream::{Call, ModernServer},
+};
+
+/// Notifications of clients that name a request, which on a shared child would be somebody else's, or that belong to
+/// legacy sessions.
+const NEVER_PASSED: [&str; 3] = [mcp::CANCELLED, mcp::PROGRESS, mcp::INITIALIZED];
+
+/// When a child that ended is started again.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Restarts {
+    /// `mcp.restart_on_failure`.
+    enabled: bool,
+    /// `mcp.max_restarts`.
+    max: u32,
+    /// `mcp.restart_delay`.
+    delay: Duration,
+    /// `mcp.graceful_shutdown_timeout`.
+    grace: Duration,
+}
+
+impl From<&config::Mcp> for Restarts {
+    fn from(config: &config::Mcp) -> Self {
+        Self {
+            enabled: config.restart_on_failure,
+            max: config.max_restarts,
+            delay: config.restart_delay,
+            grace: config.graceful_shutdown_timeout,
+        }
+    }
+}
+
+/// How children are told to end.
+#[derive(Debug, Clone, Default)]
+struct Ending {
+    /// When nothing is in flight.
+    drain: CancellationToken,
+    /// Now.
+    now: CancellationToken,
+}
+
+/// The shared children. None is started before it is needed.
+#[derive(Debug)]
+pub(super) struct Pool {
+    command: ChildCommand,
+    restarts: Restarts,
+    instances: Vec<Arc<Instance>>,
+    /// With several instances: what was issued by which.
+    affinity: Option<Arc<Affinity>>,
+    ending: Ending,
+    started: std::sync::Once,
+    supervisors: TaskTracker,
+    turn: AtomicUsize,
+}
+
+impl Pool {
+    pub(super) fn new(command: ChildCommand, config: &config::Mcp, limits: Limits) -> Self {
+        let affinity = (config.instances > 1).then(|| Arc::new(Affinity::default()));
+        let instances = (0..config.instances).map(|index| Instance::new(index, limits, affinity.clone()));
+        Self {
+            command,
+            restarts: Restarts::from(config),
+            instances: instances.collect(),
+            affinity,
+            ending: Ending::default(),
+            started: std::sync::Once::new(),
+            supervisors: TaskTracker::new(),
+            turn: AtomicUsize::new(0),
+        }
+    }
+
+    /// Starts the children, unless that was done before.
+    pub(super) fn start(&self) {
+        self.started.call_once(|| {
+            for instance in &self.instances {
+                let (instance, command) = (Arc::clone(instance), self.command.clone());
+                self.supervisors.spawn(supervise::keep(
+                    instance,
+                    command,
+                    self.restarts,
+                    self.ending.clone(),
+                ));
+            }
+        });
+    }
+
+    /// Why no child is there and none will be; `None` while that is not so.
+    pub(super) fn given_up(&self) -> Option<String> {
+        let reasons = self.instances.iter().map(|instance| instance.failure());
+        reasons.collect::<Option<Vec<_>>>()?.pop()
+    }
+
+    /// Ends subscriptions, takes no more requests, and ends each child when nothing of it is in flight.
+    pub(super) fn drain(&self) {
+        self.supervisors.close();
+        self.ending.drain.cancel();
+    }
+
+    /// Ends all children now.
+    pub(super) fn end(&self) {
+        self.drain();
+        self.ending.now.cancel();
+    }
+
+    /// Waits until the last child is gone.
+    pub(super) async fn ended(&self) {
+        self.supervisors.wait().await;
+    }
+
+    /// The instance for a request: the one that issued what it names, else the one with the least to do.
+    fn choose(&self, request: &era::Request) -> &Arc<Instance> {
+        let issuer = self.affinity.as_ref().and_then(|affinity| affinity.issuer(request));
+        if let Some(instance) =
+            issuer.and_then(|index| self.instances.get(index)).filter(|i| i.failure().is_none())
+        {
+            return instance;
+        }
+        let now = Instant::now();
+        let logs = request.meta.log_level.is_some();
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed) % self.instances.len();
+        let (before, from) = self.instances.split_at(turn);
+        let in_turn = from.iter().chain(before);
+        let best = in_turn.min_by_key(|instance| {
+            let load = instance.load(now);
+            (load.failed, !load.running, logs && !load.can_log, load.in_flight)
+        });
+        best.unwrap_or(&self.instances[0])
+    }
+}
+
+impl ModernServer for Pool {
+    async fn call(&self, request: era::Request) -> Call {
+        if self.ending.drain.is_cancelled() {
+            return Call::answered(shutting_down().response(Some(&request.id)));
+        }
+        self.start();
+        if &*request.method == mcp::LISTEN && self.instances.len() > 1 {
+            return merged::listen(&self.instances, &request).await;
+        }
+        self.choose(&request).call(request).await
+    }
+
+    async fn notify(&self, message: Message) {
+        let Kind::Notification { method, .. } = &message.kind else { return };
+        if NEVER_PASSED.contains(&&**method) {
+            return;
+        }
+        for instance in &self.instances {
+            instance.notify(&message).await;
+        }
+    }
+}
+
+fn shutting_down() -> ErrorObject {
+    ErrorObject::internal("shutting_down", "mcp-bridge is shutting down")
+}
