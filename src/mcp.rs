@@ -98,6 +98,11 @@ pub const SAMPLE: &str = "sampling/createMessage";
 /// Asks for the client's roots; of the server's.
 pub const LIST_ROOTS: &str = "roots/list";
 
+/// What the methods of tasks begin with.
+pub const TASKS_PREFIX: &str = "tasks/";
+/// The extension that tasks are, in modern capabilities.
+pub const TASKS_EXTENSION: &str = "io.modelcontextprotocol/tasks";
+
 /// The requests that a modern server may answer with a question.
 const MAY_ASK: [&str; 3] = [CALL_TOOL, GET_PROMPT, READ_RESOURCE];
 
