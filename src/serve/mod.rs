@@ -12,6 +12,7 @@ mod readiness;
 mod reply;
 mod sessions;
 mod stream;
+mod upstream;
 
 use std::{sync::Arc, time::Duration};
 
@@ -25,6 +26,7 @@ use self::{
     pipeline::{App, Pipeline},
     readiness::Readiness,
     sessions::Sessions,
+    upstream::Source,
 };
 use crate::{
     auth::Authenticator,
@@ -33,6 +35,7 @@ use crate::{
     http::{self, BindError, Listener, Shutdown},
     session::Limits,
     tls::{self, TlsError},
+    upstream::ModernServer,
 };
 
 /// How long the last answers may take to leave, once every exchange has ended.
@@ -70,6 +73,7 @@ pub struct Server {
 #[derive(Debug)]
 pub struct Prepared {
     command: ChildCommand,
+    source: Source,
     authenticator: Authenticator,
     cors: Option<Cors>,
     /// The TLS side, when it is on.
@@ -80,12 +84,20 @@ impl Prepared {
     /// Loads and resolves everything that the configuration names, and starts nothing.
     pub fn load(config: &config::Serve) -> Result<Self, StartError> {
         let cors = config.cors.as_ref().map(|cors| Cors::new(cors).ok_or(StartError::Cors)).transpose()?;
+        let command = ChildCommand::resolve(&config.mcp)?;
         Ok(Self {
-            command: ChildCommand::resolve(&config.mcp)?,
+            source: Source::Command(Box::new(command.clone())),
+            command,
             authenticator: Authenticator::new(&config.auth)?,
             cors,
             tls: config.tls.as_ref().map(tls::Acceptor::load).transpose()?,
         })
+    }
+
+    /// Lets the sessions of legacy clients run on `server` rather than on a child each.
+    #[must_use]
+    pub fn on(self, server: Arc<impl ModernServer>) -> Self {
+        Self { source: Source::modern(server), ..self }
     }
 }
 
@@ -102,7 +114,7 @@ impl Server {
             gate: Gate::new(&config),
             cors: prepared.cors,
             authenticator: prepared.authenticator,
-            sessions: Sessions::new(prepared.command.clone(), config.max_sessions, times, limits),
+            sessions: Sessions::new(prepared.source, config.max_sessions, times, limits),
             readiness: Readiness::new(prepared.command, grace),
             config,
         };

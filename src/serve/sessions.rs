@@ -12,10 +12,10 @@ use tokio_util::task::TaskTracker;
 use super::{
     driver::{self, Times},
     live::{Live, Transport, short_id},
+    upstream::{Source, Upstream},
 };
 use crate::{
     auth::Principal,
-    child::ChildCommand,
     crypto,
     jsonrpc::ErrorObject,
     session::{Limits, Session},
@@ -24,11 +24,11 @@ use crate::{
 /// The sessions, by id.
 #[derive(Debug)]
 pub(super) struct Sessions {
-    command: ChildCommand,
+    source: Source,
     times: Times,
     limits: Limits,
     by_id: Mutex<HashMap<String, Arc<Live>>>,
-    /// One place for each session, until its child is gone.
+    /// One place for each session, until its server is gone.
     places: Arc<Semaphore>,
     max: usize,
     drivers: TaskTracker,
@@ -48,9 +48,9 @@ pub(super) enum OpenError {
 }
 
 impl Sessions {
-    pub(super) fn new(command: ChildCommand, max: usize, times: Times, limits: Limits) -> Arc<Self> {
+    pub(super) fn new(source: Source, max: usize, times: Times, limits: Limits) -> Arc<Self> {
         Arc::new(Self {
-            command,
+            source,
             times,
             limits,
             by_id: Mutex::default(),
@@ -71,7 +71,7 @@ impl Sessions {
         found.cloned()
     }
 
-    /// Starts a child and a session with it.
+    /// Starts a session with its server.
     pub(super) fn open(
         self: &Arc<Self>,
         principal: Principal,
@@ -83,18 +83,18 @@ impl Sessions {
             return Err(OpenError::ShuttingDown);
         }
         let id = crypto::random_id()?;
-        let child = self.command.spawn(&format!("of session {}", short_id(&id))).map_err(OpenError::Start)?;
-        let live = Live::new(id, principal, transport, child.stdin.clone(), Session::new(self.limits));
-        let (session, owner, process) = (live.short_id(), &live.principal, child.process.id());
-        log::info!("session {session}: opened by {owner}, child process {process}");
+        let label = format!("of session {}", short_id(&id));
+        let (upstream, limits) = self.source.start(&label, self.limits).map_err(OpenError::Start)?;
+        let live = Live::new(id, principal, transport, upstream.stdin().clone(), Session::new(limits));
+        log::info!("session {}: opened by {}, {upstream}", live.short_id(), live.principal);
         self.by_id().insert(live.id.clone(), Arc::clone(&live));
-        self.drivers.spawn(Arc::clone(self).keep(Arc::clone(&live), child, place));
+        self.drivers.spawn(Arc::clone(self).keep(Arc::clone(&live), upstream, place));
         Ok(live)
     }
 
-    async fn keep(self: Arc<Self>, live: Arc<Live>, child: crate::child::Child, place: OwnedSemaphorePermit) {
+    async fn keep(self: Arc<Self>, live: Arc<Live>, upstream: Upstream, place: OwnedSemaphorePermit) {
         let reachable = Reachable { sessions: Arc::clone(&self), live: Arc::clone(&live) };
-        driver::drive(live, child, self.times, || drop(reachable)).await;
+        driver::drive(live, upstream, self.times, || drop(reachable)).await;
         drop(place);
     }
 
@@ -116,7 +116,7 @@ impl Sessions {
         self.by_id().values().for_each(|live| live.end.cancel());
     }
 
-    /// Waits until the last child is gone.
+    /// Waits until the last server is gone.
     pub(super) async fn ended(&self) {
         self.drivers.wait().await;
     }

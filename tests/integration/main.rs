@@ -11,6 +11,7 @@ mod bad_input;
 mod children;
 mod connect;
 mod corpus;
+mod downgrade;
 mod fixture;
 mod health;
 mod host_and_origin;

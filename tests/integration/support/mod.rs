@@ -5,6 +5,7 @@ pub(crate) mod bridge;
 pub(crate) mod certs;
 pub(crate) mod connect;
 pub(crate) mod http;
+pub(crate) mod modern;
 pub(crate) mod proc;
 pub(crate) mod process;
 pub(crate) mod raw;

@@ -354,7 +354,9 @@ fn requests_in_flight_are_bounded_in_number_and_in_bytes() {
     assert!(refused(&mut machine));
 
     let mut machine = entered(LATEST, &json!({}), &json!({}));
-    let half = call(1, &"x".repeat(33 << 20));
+    let text = "x".repeat(33 << 20);
+    let text = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"x":"{text}"}}}}"#);
+    let Ok(Payload::Single(half)) = parse(text.into()) else { panic!() };
     for (id, refused) in [(1, false), (2, true)] {
         let kind = Kind::Request { id: id.into(), method: "tools/call".into(), progress_token: None };
         machine.downgrade.from_client(Message { line: half.line.clone(), kind }, now);

@@ -244,7 +244,7 @@ impl World {
 #[test]
 fn no_interleaving_loses_doubles_or_mixes_up_anything() {
     let (mut answered, mut cancelled) = (0, 0);
-    for seed in 1..=100 {
+    for seed in 1..=50 {
         let mut world = World::new(seed);
         (0..300).for_each(|_| world.step());
         world.settle();
@@ -253,5 +253,5 @@ fn no_interleaving_loses_doubles_or_mixes_up_anything() {
         answered += world.answered;
         cancelled += world.cancelled;
     }
-    assert!(answered > 1000 && cancelled > 1000, "{answered} answered, {cancelled} cancelled");
+    assert!(answered > 500 && cancelled > 500, "{answered} answered, {cancelled} cancelled");
 }
