@@ -58,7 +58,7 @@ impl LegacyServer for Downgraded {
 
     async fn next(&mut self) -> Result<FromServer, ErrorObject> {
         let next = self.messages.recv().await.map(|(message, _room)| message);
-        next.ok_or_else(|| ErrorObject::internal("session_ended", "the session was ended"))
+        next.ok_or_else(|| ErrorObject::internal("internal", "mcp-bridge has failed; its log says where"))
     }
 
     async fn end(mut self) {

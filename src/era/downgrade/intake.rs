@@ -5,10 +5,10 @@ use std::time::Instant;
 use super::{
     Context, Downgrade,
     client::Client,
-    exchanges::prepare,
     handshake,
     out::response,
     result::{self, Outcome},
+    rounds::prepare,
 };
 use crate::{
     era::{self, Refusal},

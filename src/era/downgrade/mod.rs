@@ -12,6 +12,7 @@ mod input;
 mod intake;
 mod out;
 mod result;
+mod rounds;
 mod subscriptions;
 #[cfg(test)]
 mod tests;
@@ -92,7 +93,8 @@ impl Downgrade {
                 mcp::CANCELLED => self.cancelled(about.as_ref()),
                 // Of the client's roots and progress a server learns only what it has asked for.
                 mcp::ROOTS_CHANGED | mcp::PROGRESS => {}
-                _ => self.out.notify(message),
+                _ if self.client.is_some() => self.out.notify(message),
+                _ => {}
             },
             Kind::Response { id, .. } => {
                 let (Some(client), Some(id)) = (&self.client, id) else { return };

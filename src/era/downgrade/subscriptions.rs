@@ -69,8 +69,9 @@ pub(super) struct Subscriptions {
     confirmed: Uris,
     /// Subscriptions that wait for an acknowledgement.
     waiting: Vec<(RequestId, Box<str>)>,
-    /// The call in force.
+    /// The call in force, and since when there has been one.
     active: Option<CallKey>,
+    since: Option<Instant>,
     /// The one that is to take its place.
     opening: Option<Opening>,
     /// The one whose place was taken, with what it may still have brought.
@@ -107,6 +108,7 @@ impl Subscriptions {
             confirmed: Uris::new(),
             waiting: Vec::new(),
             active: None,
+            since: None,
             opening: None,
             closing: None,
             stale: false,
@@ -150,15 +152,23 @@ impl Subscriptions {
 
     /// `resources/unsubscribe`.
     pub(super) fn unsubscribe(&mut self, id: &RequestId, uri: &str, cx: &mut Context<'_>) {
+        // Whoever waits for the same subscription has it, for as long as it took.
+        let waiting = self.take_waiting(&Uris::from([uri.into()]));
+        for (waiting, _) in &waiting {
+            cx.out.done(waiting);
+        }
         cx.out.done(id);
-        if self.confirmed.remove(uri) {
+        if self.confirmed.remove(uri) || !waiting.is_empty() {
             self.changed(cx);
         }
     }
 
-    /// The client no longer waits for a subscription.
+    /// The client no longer waits for a subscription; who waits has a call that is being opened, after which what is
+    /// wanted is looked at again.
     pub(super) fn forget(&mut self, id: &RequestId) {
+        let before = self.waiting.len();
         self.waiting.retain(|(waiting, _)| waiting != id);
+        self.stale |= self.waiting.len() < before;
     }
 
     fn changed(&mut self, cx: &mut Context<'_>) {
@@ -181,6 +191,7 @@ impl Subscriptions {
         if !uris.is_empty() || self.lists.contains(&true) {
             self.open(uris, cx);
         } else if let Some(key) = self.active.take() {
+            self.since = None;
             cx.out.cancel(key);
         }
     }
@@ -228,7 +239,7 @@ impl Subscriptions {
         if let Some(key) = self.closing {
             cx.out.cancel(key);
         }
-        self.wait = FIRST_WAIT;
+        self.since.get_or_insert(cx.now);
         let honoured = Honoured::read(message);
         for (id, uri) in self.take_waiting(&opening.uris) {
             if honoured.uris.contains(&uri) {
@@ -269,6 +280,10 @@ impl Subscriptions {
         } else if self.active == Some(key) {
             self.active = None;
             self.missed = true;
+            // A server that breaks each call soon is not asked ever again at once.
+            if self.since.take().is_some_and(|since| cx.now.duration_since(since) >= LONGEST_WAIT) {
+                self.wait = FIRST_WAIT;
+            }
             self.later(cx);
         } else if self.opening.as_ref().is_some_and(|opening| opening.key == key) {
             self.refused(answer, &no_answer(), cx);

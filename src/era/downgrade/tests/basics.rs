@@ -167,6 +167,7 @@ fn requests_that_are_none_are_refused() {
 
 #[test]
 fn notifications_end_here_unless_the_server_may_know_them() {
+    run_from_start("before initialize", r#"client> {"method": "notifications/x"}"#);
     run(
         "notifications",
         LATEST,

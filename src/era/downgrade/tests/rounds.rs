@@ -227,11 +227,12 @@ fn a_url_is_visited_once_and_then_the_user_has_to_act() {
         server< {"id": 4, "method": "tools/call", "params": {"inputResponses": {"u": {"action": "accept"}}}}
         server> {"id": 4, "result": {"resultType": "input_required", "inputRequests": {"v": {"method": "elicitation/create", "params": {"mode": "url", "message": "Go on", "url": "https://x/1"}}, "f": {"method": "elicitation/create", "params": {"message": "?"}}}}}
         client< {"id": 1, "error": {"code": -32042, "message": "$_", "data": {"elicitations": [{"mode": "url", "message": "Go on", "url": "https://x/1", "elicitationId": "$one"}]}}}
-        # The next call knows nothing of it.
+        # The next call knows nothing of it, and what is asked twice at once was not asked before.
         client> {"id": 1, "method": "tools/call", "params": {}}
         server< {"id": 5, "method": "tools/call", "params": {}}
-        server> {"id": 5, "result": {"resultType": "input_required", "inputRequests": {"u": {"method": "elicitation/create", "params": {"mode": "url", "message": "Go", "url": "https://x/1"}}}}}
+        server> {"id": 5, "result": {"resultType": "input_required", "inputRequests": {"u": {"method": "elicitation/create", "params": {"mode": "url", "message": "Go", "url": "https://x/1"}}, "v": {"method": "elicitation/create", "params": {"mode": "url", "message": "Go", "url": "https://x/1"}}}}}
         client< {"about": 1, "id": "$s", "method": "elicitation/create", "params": {"mode": "url", "message": "Go", "url": "https://x/1", "elicitationId": "$three"}}
+        client< {"about": 1, "id": "$t", "method": "elicitation/create", "params": {"mode": "url", "message": "Go", "url": "https://x/1", "elicitationId": "$three"}}
         "#,
     );
 }

@@ -104,6 +104,47 @@ fn the_last_subscription_that_goes_ends_the_call() {
 }
 
 #[test]
+fn what_is_taken_back_before_it_is_in_force_does_not_stay() {
+    run(
+        "taken back",
+        LATEST,
+        &json!({}),
+        &json!({ "resources": { "subscribe": true } }),
+        r#"
+        client> {"id": 1, "method": "resources/subscribe", "params": {"uri": "a:1"}}
+        server< {"id": 2, "method": "subscriptions/listen", "params": {"notifications": {"resourceSubscriptions": ["a:1"]}}}
+        client> {"id": 2, "method": "resources/subscribe", "params": {"uri": "a:2"}}
+        client> {"id": 3, "method": "resources/unsubscribe", "params": {"uri": "a:1"}}
+        client< {"id": 1, "result": {}}
+        client< {"id": 3, "result": {}}
+        server> {"call": 2, "method": "notifications/subscriptions/acknowledged", "params": {"notifications": {"resourceSubscriptions": ["a:1"]}}}
+        server< {"id": 3, "method": "subscriptions/listen", "params": {"notifications": {"resourceSubscriptions": ["a:2"]}}}
+        client> {"method": "notifications/cancelled", "params": {"requestId": 2}}
+        server> {"call": 3, "method": "notifications/subscriptions/acknowledged", "params": {"notifications": {"resourceSubscriptions": ["a:2"]}}}
+        server< {"cancel": 2}
+        server< {"cancel": 3}
+        "#,
+    );
+}
+
+#[test]
+fn a_server_that_breaks_each_call_soon_is_asked_ever_less_often() {
+    let breaks = |call: u32, wait: &str| {
+        let script = r#"
+        server! ends CALL
+        wait WAIT
+        server< {"id": NEXT, "method": "subscriptions/listen", "params": "$_"}
+        server> {"call": NEXT, "method": "notifications/subscriptions/acknowledged", "params": {"notifications": {}}}"#;
+        script
+            .replace("CALL", &call.to_string())
+            .replace("NEXT", &(call + 1).to_string())
+            .replace("WAIT", wait)
+    };
+    let script = [breaks(2, "1s"), breaks(3, "2s"), breaks(4, "4s"), "\nwait 60s".into(), breaks(5, "1s")];
+    run_listening("breaks", &script.concat());
+}
+
+#[test]
 fn a_refusal_is_that_of_whoever_waits() {
     run_listening(
         "refused",
