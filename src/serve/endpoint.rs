@@ -86,7 +86,7 @@ async fn open(
         Kind::Request { id, method, .. } if &**method == mcp::INITIALIZE => id.clone(),
         _ => return Err(Refusal::NoSession),
     };
-    let live = match app.sessions.open(principal, Transport::StreamableHttp) {
+    let live = match app.sessions.open(&app.source, principal, Transport::StreamableHttp) {
         Ok(live) => live,
         Err(e @ (OpenError::Full(_) | OpenError::ShuttingDown)) => {
             log::warn!("a session is refused: {e}");

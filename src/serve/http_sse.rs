@@ -40,7 +40,7 @@ pub(super) fn open(
     if !Accepts::of(request.headers()).events {
         return Err(Refusal::NotAcceptable(media::EVENTS));
     }
-    let live = app.sessions.open(principal, Transport::HttpSse).map_err(|e| {
+    let live = app.sessions.open(&app.source, principal, Transport::HttpSse).map_err(|e| {
         log::warn!("a session is refused: {e}");
         if !matches!(e, OpenError::Full(_) | OpenError::ShuttingDown) {
             app.readiness.failed(e.to_string());

@@ -114,8 +114,9 @@ impl Server {
             gate: Gate::new(&config),
             cors: prepared.cors,
             authenticator: prepared.authenticator,
-            sessions: Sessions::new(prepared.source, config.max_sessions, times, limits),
+            sessions: Sessions::new(config.max_sessions, times, limits),
             readiness: Readiness::new(prepared.command, grace),
+            source: prepared.source,
             config,
         };
         Ok(Self { app: Arc::new(app), listener, tls: prepared.tls })

@@ -12,6 +12,7 @@ use super::{
     readiness::Readiness,
     reply::{self, Refusal},
     sessions::Sessions,
+    upstream::Source,
 };
 use crate::{
     auth::{Authenticator, Principal},
@@ -27,6 +28,8 @@ pub(super) struct App {
     pub(super) cors: Option<Cors>,
     pub(super) authenticator: Authenticator,
     pub(super) sessions: Arc<Sessions>,
+    /// What the sessions of legacy clients run on.
+    pub(super) source: Source,
     pub(super) readiness: Arc<Readiness>,
 }
 

@@ -24,7 +24,6 @@ use crate::{
 /// The sessions, by id.
 #[derive(Debug)]
 pub(super) struct Sessions {
-    source: Source,
     times: Times,
     limits: Limits,
     by_id: Mutex<HashMap<String, Arc<Live>>>,
@@ -48,9 +47,8 @@ pub(super) enum OpenError {
 }
 
 impl Sessions {
-    pub(super) fn new(source: Source, max: usize, times: Times, limits: Limits) -> Arc<Self> {
+    pub(super) fn new(max: usize, times: Times, limits: Limits) -> Arc<Self> {
         Arc::new(Self {
-            source,
             times,
             limits,
             by_id: Mutex::default(),
@@ -71,9 +69,10 @@ impl Sessions {
         found.cloned()
     }
 
-    /// Starts a session with its server.
+    /// Starts a session with its server, which comes from `source`.
     pub(super) fn open(
         self: &Arc<Self>,
+        source: &Source,
         principal: Principal,
         transport: Transport,
     ) -> Result<Arc<Live>, OpenError> {
@@ -84,7 +83,7 @@ impl Sessions {
         }
         let id = crypto::random_id()?;
         let label = format!("of session {}", short_id(&id));
-        let (upstream, limits) = self.source.start(&label, self.limits).map_err(OpenError::Start)?;
+        let (upstream, limits) = source.start(&label, self.limits).map_err(OpenError::Start)?;
         let live = Live::new(id, principal, transport, upstream.stdin().clone(), Session::new(limits));
         log::info!("session {}: opened by {}, {upstream}", live.short_id(), live.principal);
         self.by_id().insert(live.id.clone(), Arc::clone(&live));

@@ -93,16 +93,7 @@ impl Upstream {
     /// `grace` to do so by itself.
     pub(super) async fn stop(self, grace: Duration) -> Option<Exit> {
         match self {
-            Self::Child(child) => {
-                let Child { stdin, stdout, process } = *child;
-                stdin.close();
-                // The rest of its output is read, so that a child that still writes can end.
-                let drained = tokio::spawn(discard(stdout));
-                let exit = process.stop(grace).await;
-                drained.abort();
-                stdin.abandon();
-                Some(exit)
-            }
+            Self::Child(child) => Some(child.end(grace).await),
             Self::Modern(server) => {
                 server.end().await;
                 None
@@ -164,8 +155,4 @@ async fn gone(stdin: &Writer, process: &mut Process) -> End {
         () = process.exited() => End::Exited,
         () = stdin.closed() => End::InputClosed,
     }
-}
-
-async fn discard<R: tokio::io::AsyncRead + Unpin>(mut stdout: Lines<R>) {
-    while let Ok(Some(_)) = stdout.next().await {}
 }

@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::support::http::Http;
-use crate::support::modern::{Asked, Calls, Scripted, message, scripted};
+use crate::support::scripted::{Asked, Calls, Scripted, message, scripted};
 use crate::support::session::{self, Session};
 use crate::support::within;
 

@@ -45,7 +45,7 @@ impl InputRequired {
         let requests = result.object("inputRequests").map_err(|e| format!("inputRequests: {e}"))?;
         let questions = requests.members().map(|(key, request)| Question::read(key, request));
         let questions: Vec<_> = questions.collect::<Result<_, _>>()?;
-        let state = result.get("requestState").map(ToOwned::to_owned);
+        let state = result.get(mcp::REQUEST_STATE).map(ToOwned::to_owned);
         if questions.is_empty() && state.is_none() {
             return Err("neither inputRequests nor requestState".to_owned());
         }

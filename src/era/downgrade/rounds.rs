@@ -116,10 +116,10 @@ impl Exchanges {
                 }
             }
             if !responses.is_empty() {
-                params.set("inputResponses", responses.to_raw());
+                params.set(mcp::INPUT_RESPONSES, responses.to_raw());
             }
             if let Some(state) = state {
-                params.set("requestState", state);
+                params.set(mcp::REQUEST_STATE, state);
             }
             cx.client.request(key, &exchange.method, params, true)
         });
@@ -140,8 +140,8 @@ pub(super) fn prepare(method: &str, params: &mut Object<'_>) {
         params.remove("task");
     }
     if mcp::may_ask(method) {
-        params.remove("inputResponses");
-        params.remove("requestState");
+        params.remove(mcp::INPUT_RESPONSES);
+        params.remove(mcp::REQUEST_STATE);
     }
 }
 

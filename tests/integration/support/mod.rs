@@ -5,11 +5,11 @@ pub(crate) mod bridge;
 pub(crate) mod certs;
 pub(crate) mod connect;
 pub(crate) mod http;
-pub(crate) mod modern;
 pub(crate) mod proc;
 pub(crate) mod process;
 pub(crate) mod raw;
 pub(crate) mod remote;
+pub(crate) mod scripted;
 pub(crate) mod session;
 pub(crate) mod sse;
 
