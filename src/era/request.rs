@@ -83,9 +83,7 @@ impl Meta {
     fn read(line: &Line, progress_token: Option<RequestId>) -> Result<Self, Refusal> {
         let missing = |what: &str| Refusal::InvalidParams(format!("params._meta[\"{what}\"] is required"));
         let unusable = |e: serde_json::Error| Refusal::InvalidParams(format!("params._meta: {e}"));
-        let envelope: Envelope = serde_json::from_str(line.as_str()).map_err(unusable)?;
-        let params = envelope.params.map_or_else(|| Ok(Object::default()), |p| Object::parse(p.get()));
-        let params = params.map_err(unusable)?;
+        let params = params(line.as_str()).map_err(unusable)?;
         let meta = params.object("_meta").map_err(unusable)?;
         let version: Cow<str> =
             meta.read(meta::PROTOCOL_VERSION).ok_or_else(|| missing(meta::PROTOCOL_VERSION))?;
@@ -103,10 +101,15 @@ impl Meta {
     }
 }
 
-#[derive(Deserialize)]
-struct Envelope<'a> {
-    #[serde(borrow)]
-    params: Option<&'a RawValue>,
+/// The parameters of a message; none are as good as empty ones.
+pub(super) fn params(message: &str) -> Result<Object<'_>, serde_json::Error> {
+    #[derive(Deserialize)]
+    struct Envelope<'a> {
+        #[serde(borrow)]
+        params: Option<&'a RawValue>,
+    }
+    let envelope: Envelope<'_> = serde_json::from_str(message)?;
+    envelope.params.map_or_else(|| Ok(Object::default()), |params| Object::parse(params.get()))
 }
 
 /// The revision that a request names in `_meta`, which only modern clients do; whatever it is.
@@ -114,8 +117,7 @@ struct Envelope<'a> {
 /// The substring test spares most legacy messages a second reading.
 pub fn declared_version(message: &Message) -> Option<Box<str>> {
     memchr::memmem::find(message.line.bytes(), meta::PROTOCOL_VERSION.as_bytes())?;
-    let envelope: Envelope = serde_json::from_str(message.line.as_str()).ok()?;
-    let params = Object::parse(envelope.params?.get()).ok()?;
+    let params = params(message.line.as_str()).ok()?;
     let meta = params.object("_meta").ok()?;
     meta.read::<Cow<str>>(meta::PROTOCOL_VERSION).map(Into::into)
 }

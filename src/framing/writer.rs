@@ -55,18 +55,23 @@ pub struct Reserved<'a> {
 impl Writer {
     /// Takes charge of `pipe`. Must run inside a Tokio runtime.
     pub fn new(pipe: impl AsyncWrite + Send + Unpin + 'static) -> Self {
-        let (queue, lines) = queue::bounded(MAX_QUEUED);
-        let (closing, abandoned) = (CancellationToken::new(), CancellationToken::new());
-        // Ends with the queue, on `close`, or when the reader is gone and so the pipe broken.
-        let writing = write_all(lines, pipe, closing.clone());
-        let given_up = abandoned.clone();
+        let (writer, lines) = Self::queue();
+        let given_up = writer.abandoned.clone();
         tokio::spawn(async move {
             tokio::select! {
-                () = writing => {}
+                () = write_all(lines, pipe) => {}
                 () = given_up.cancelled() => {}
             }
         });
-        Self { queue, closing, abandoned }
+        writer
+    }
+
+    /// A writer to a reader within the bridge.
+    pub fn queue() -> (Self, Queued) {
+        let (queue, lines) = queue::bounded(MAX_QUEUED);
+        let closing = CancellationToken::new();
+        let queued = Queued { lines, closing: closing.clone() };
+        (Self { queue, closing, abandoned: CancellationToken::new() }, queued)
     }
 
     /// Waits for room for `line`, in turn, for as long as a reader that works would need.
@@ -112,14 +117,27 @@ impl Reserved<'_> {
     }
 }
 
-async fn write_all(mut lines: Receiver<Line>, mut pipe: impl AsyncWrite + Unpin, closing: CancellationToken) {
-    loop {
-        let next = tokio::select! {
+/// The lines that wait for the reader.
+#[derive(Debug)]
+pub struct Queued {
+    lines: Receiver<Line>,
+    closing: CancellationToken,
+}
+
+impl Queued {
+    /// The next line, with its room; `None` once the writer is closed and everything read. Cancel safe.
+    pub async fn next(&mut self) -> Option<(Line, Room)> {
+        tokio::select! {
             biased;
-            next = lines.recv() => next,
-            () = closing.cancelled() => None,
-        };
-        let Some((line, _room)) = next else { break };
+            next = self.lines.recv() => next,
+            () = self.closing.cancelled() => None,
+        }
+    }
+}
+
+/// Ends with the queue, on [`Writer::close`], or when the reader is gone and so the pipe broken.
+async fn write_all(mut lines: Queued, mut pipe: impl AsyncWrite + Unpin) {
+    while let Some((line, _room)) = lines.next().await {
         let mut text = line.bytes().clone().chain(&b"\n"[..]);
         let written = async {
             pipe.write_all_buf(&mut text).await?;

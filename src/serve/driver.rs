@@ -1,4 +1,4 @@
-//! The task that owns a session's child: reads it, keeps its deadlines, and ends it.
+//! The task that owns a session's server: reads it, keeps its deadlines, and ends it.
 
 use std::{
     io,
@@ -6,16 +6,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
 use tokio::time::{sleep_until, timeout};
 
-use super::live::Live;
+use super::{
+    live::Live,
+    upstream::{Output, Said, Upstream},
+};
 use crate::{
-    child::{Child, Exit, MAX_MESSAGE},
-    framing::lines::Framed,
-    jsonrpc::{ErrorObject, Kind, Message, Payload, parse},
+    child::{Exit, MAX_MESSAGE},
+    jsonrpc::{ErrorObject, Kind, Message},
     logging,
     session::{Outcome, no_stream},
+    upstream::FromServer,
 };
 
 /// How long the output of a child that has exited is waited for: a process of its own may hold the pipe open.
@@ -34,26 +36,28 @@ pub(super) struct Times {
 
 /// Why a session ends.
 #[derive(Debug)]
-enum End {
+pub(super) enum End {
     Exited,
     OutputClosed,
     OutputFailed(io::Error),
     InputClosed,
+    /// The server is no child, and gone.
+    Lost(ErrorObject),
     Idle,
     Told,
 }
 
-/// Drives `live` until its end, and returns when its child is gone. `forget` makes the session unreachable.
+/// Drives `live` until its end, and returns when its server is gone. `forget` makes the session unreachable.
 pub(super) async fn drive(
     live: Arc<Live>,
-    mut child: Child,
+    mut upstream: Upstream,
     times: Times,
     forget: impl FnOnce() + Send,
-) -> Exit {
-    let end = run(&live, &mut child, times).await;
+) {
+    let end = run(&live, &mut upstream, times).await;
     forget();
     if matches!(end, End::Exited) {
-        let _ = timeout(LAST_OUTPUT, read_to_end(&live, &mut child)).await;
+        let _ = timeout(LAST_OUTPUT, read_to_end(&live, upstream.parts().0)).await;
     }
     live.stdin.close();
     let session = live.short_id().to_owned();
@@ -61,23 +65,25 @@ pub(super) async fn drive(
     if !matches!(end, End::Exited | End::OutputClosed) {
         live.finish(error(&end, None));
     }
-    let exit = child.end(times.grace).await;
-    live.finish(error(&end, Some(exit)));
-    match end {
-        End::Exited => log::warn!("session {session}: ended: the MCP server {exit}"),
-        _ => log::info!("session {session}: ended: {}; the MCP server {exit}", words(&end)),
+    let exit = upstream.stop(times.grace).await;
+    live.finish(error(&end, exit));
+    let exit = exit.map(|exit| format!("the MCP server {exit}"));
+    match (&end, exit) {
+        (End::Exited, Some(exit)) => log::warn!("session {session}: ended: {exit}"),
+        (_, Some(exit)) => log::info!("session {session}: ended: {}; {exit}", words(&end)),
+        (_, None) => log::info!("session {session}: ended: {}", words(&end)),
     }
     let dropped = live.replay_dropped();
     if dropped > 0 {
         log::info!("session {session}: {dropped} messages were not kept for Last-Event-ID until its end");
     }
-    exit
 }
 
 fn error(end: &End, exit: Option<Exit>) -> ErrorObject {
     match (end, exit) {
         (End::Told, _) => ErrorObject::internal("session_ended", "the session was ended"),
         (End::Idle, _) => ErrorObject::internal("session_ended", words(end)),
+        (End::Lost(error), _) => error.clone(),
         (End::Exited, Some(exit)) => ErrorObject::internal("child_exited", format!("the MCP server {exit}")),
         (_, Some(exit)) => ErrorObject::internal("child_exited", format!("{}; it {exit}", words(end))),
         (_, None) => ErrorObject::internal("child_exited", words(end)),
@@ -90,17 +96,17 @@ fn words(end: &End) -> String {
         End::OutputClosed => "the MCP server closed its output".to_owned(),
         End::OutputFailed(e) => format!("the MCP server's output can't be read: {e}"),
         End::InputClosed => "the MCP server closed its input".to_owned(),
+        End::Lost(error) => error.message.clone(),
         End::Idle => "the session was idle for too long (server.session.timeout)".to_owned(),
         End::Told => "it was told to".to_owned(),
     }
 }
 
-async fn run(live: &Arc<Live>, child: &mut Child, times: Times) -> End {
-    let Child { stdin, stdout, process } = child;
-    let (exited, input_closed) = (process.exited(), stdin.closed());
+async fn run(live: &Arc<Live>, upstream: &mut Upstream, times: Times) -> End {
+    let (mut output, gone) = upstream.parts();
     let (told, drained) = (live.end.cancelled(), live.drain.cancelled());
     let alarm = sleep_until((Instant::now() + FAR).into());
-    tokio::pin!(exited, input_closed, told, drained, alarm);
+    tokio::pin!(gone, told, drained, alarm);
     let mut draining = false;
     loop {
         if draining && live.state().session.exchanges() == 0 {
@@ -117,17 +123,15 @@ async fn run(live: &Arc<Live>, child: &mut Child, times: Times) -> End {
         tokio::select! {
             biased;
             () = &mut told => return End::Told,
-            framed = stdout.next() => match framed {
+            said = output.next() => match said {
                 // A client that is slow to read makes its server wait, but not those who want to end it.
-                Ok(Some(framed)) => tokio::select! {
-                    () = take(live, framed) => {}
+                Ok(said) => tokio::select! {
+                    () = take(live, said) => {}
                     () = &mut told => return End::Told,
                 },
-                Ok(None) => return End::OutputClosed,
-                Err(e) => return End::OutputFailed(e),
+                Err(end) => return end,
             },
-            () = &mut exited => return End::Exited,
-            () = &mut input_closed => return End::InputClosed,
+            end = &mut gone => return end,
             () = &mut drained, if !draining => {
                 draining = true;
                 live.end_listeners();
@@ -158,40 +162,33 @@ fn expire(live: &Live, times: Times) -> bool {
     idle
 }
 
-async fn read_to_end(live: &Live, child: &mut Child) {
-    while let Ok(Some(framed)) = child.stdout.next().await {
-        take(live, framed).await;
+async fn read_to_end(live: &Live, mut output: Output<'_>) {
+    while let Ok(said) = output.next().await {
+        take(live, said).await;
     }
 }
 
-async fn take(live: &Live, framed: Framed) {
-    match framed {
-        Framed::Line(text) => take_text(live, text).await,
-        Framed::TooLong { length, .. } => too_long(live, length),
-    }
-}
-
-async fn take_text(live: &Live, text: Bytes) {
-    let length = text.len();
-    match parse(text) {
-        Ok(Payload::Single(message)) => route(live, message).await,
-        Ok(Payload::Batch(messages)) => {
+async fn take(live: &Live, said: Said) {
+    match said {
+        Said::Message(message) => route(live, message).await,
+        Said::Batch(messages) => {
             for message in messages {
-                route(live, message).await;
+                route(live, FromServer { message, about: None }).await;
             }
         }
-        Err(e) => {
+        Said::Garbage(length, e) => {
             log::warn!(
                 "session {}: a line of {length} bytes from the child is no message: {e}",
                 live.short_id()
             );
         }
+        Said::TooLong(length) => too_long(live, length),
     }
 }
 
-async fn route(live: &Live, message: Message) {
+async fn route(live: &Live, FromServer { message, about }: FromServer) {
     logging::body(Some(live.short_id()), "from the MCP server", message.line.as_str());
-    let outcome = live.state().session.from_server(message, Instant::now());
+    let outcome = live.state().session.from_server(message, about.as_ref(), Instant::now());
     match outcome {
         Outcome::Deliver(delivery) => live.deliver(delivery).await,
         Outcome::Held(driven_out) => driven_out.into_iter().for_each(|message| lost(live, &message)),

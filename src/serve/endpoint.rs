@@ -17,7 +17,6 @@ use super::{
     sessions::OpenError,
     settings::Settings,
     stream::{Events, Inbox, Item},
-    upstreams::ForLegacy,
 };
 use crate::{
     era,
@@ -116,10 +115,11 @@ async fn open(visit: Visit<'_>, message: Message, accepts: Accepts) -> Result<Re
             return Err(refusal.map_or(Refusal::NoSession, |refusal| Refusal::Modern(refusal, id)));
         }
     };
-    if let ForLegacy::Nothing(e) = app.upstreams.for_legacy().await {
-        return Ok(error(&e, Some(&id)));
-    }
-    let live = match app.sessions.open(principal, Transport::StreamableHttp) {
+    let source = match app.upstreams.for_legacy().await {
+        Ok(source) => source,
+        Err(e) => return Ok(error(&e, Some(&id))),
+    };
+    let live = match app.sessions.open(source, principal, Transport::StreamableHttp) {
         Ok(live) => live,
         Err(e @ (OpenError::Full(_) | OpenError::ShuttingDown)) => {
             log::warn!("a session is refused: {e}");

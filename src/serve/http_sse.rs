@@ -12,7 +12,6 @@ use super::{
     reply::{self, NO_BATCHES, Refusal},
     sessions::OpenError,
     stream::Events,
-    upstreams::ForLegacy,
 };
 use crate::{
     framing::sse,
@@ -35,10 +34,8 @@ pub(super) async fn open(visit: Visit<'_>, request: Request<Incoming>) -> Result
     if !Accepts::of(request.headers()).events {
         return Err(Refusal::NotAcceptable(media::EVENTS));
     }
-    if let ForLegacy::Nothing(e) = app.upstreams.for_legacy().await {
-        return Err(Refusal::NotTaken(e.message));
-    }
-    let live = app.sessions.open(principal, Transport::HttpSse).map_err(|e| {
+    let source = app.upstreams.for_legacy().await.map_err(|e| Refusal::NotTaken(e.message))?;
+    let live = app.sessions.open(source, principal, Transport::HttpSse).map_err(|e| {
         log::warn!("a session is refused: {e}");
         if !matches!(e, OpenError::Full(_) | OpenError::ShuttingDown) {
             app.upstreams.probe.failed(e.to_string());

@@ -17,6 +17,7 @@ mod sessions;
 mod settings;
 mod stream;
 mod tools;
+mod upstream;
 mod upstreams;
 
 use std::{
@@ -34,6 +35,7 @@ use self::{
     sessions::Sessions,
     settings::Settings,
     tools::Tools,
+    upstream::Source,
     upstreams::Upstreams,
 };
 use crate::{
@@ -43,6 +45,7 @@ use crate::{
     metrics::{Handshakes, Metrics},
     monitor::Ready,
     tls::{self, TlsError},
+    upstream::ModernServer,
 };
 
 /// How long the last answers may take to leave, once every exchange has ended.
@@ -82,6 +85,8 @@ pub struct Server {
 #[derive(Debug)]
 pub struct Prepared {
     command: ChildCommand,
+    /// Instead of children, for legacy clients.
+    source: Option<Source>,
     settings: Settings,
     /// The TLS side, when it is on.
     pub tls: Option<tls::Acceptor>,
@@ -92,9 +97,16 @@ impl Prepared {
     pub fn load(config: &config::Serve) -> Result<Self, StartError> {
         Ok(Self {
             command: ChildCommand::resolve(&config.mcp)?,
+            source: None,
             settings: Settings::new(config)?,
             tls: config.tls.as_ref().map(tls::Acceptor::load).transpose()?,
         })
+    }
+
+    /// Lets the sessions of legacy clients run on `server` rather than on a child each.
+    #[must_use]
+    pub fn on(self, server: Arc<impl ModernServer>) -> Self {
+        Self { source: Some(Source::modern(server)), ..self }
     }
 }
 
@@ -103,15 +115,15 @@ impl Server {
     ///
     /// Must run inside a Tokio runtime.
     pub fn bind(prepared: Prepared, metrics: &Metrics) -> Result<Self, StartError> {
-        let Prepared { command, settings, tls } = prepared;
+        let Prepared { command, source, settings, tls } = prepared;
         let config = &settings.config;
         let listener = Listener::bind(&config.listen)?;
         let limits = Arc::new(watch::Sender::new(http::Limits::from(config)));
         let command = command.counted_by(metrics.children.clone());
         metrics.connections.set_limit(config.max_connections);
         let app = App {
-            sessions: Sessions::new(command.clone(), config, metrics),
-            upstreams: Arc::new(Upstreams::new(command, &config.mcp, config.exchange_limits())),
+            sessions: Sessions::new(config, metrics),
+            upstreams: Arc::new(Upstreams::new(command, source, &config.mcp, config.exchange_limits())),
             tools: Arc::new(Tools::default()),
             exchanges: metrics.exchanges.clone(),
             connections: metrics.connections.clone(),

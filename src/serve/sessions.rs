@@ -12,10 +12,10 @@ use tokio_util::task::TaskTracker;
 use super::{
     driver::{self, Times},
     live::{Live, Transport, short_id},
+    upstream::{Source, Upstream},
 };
 use crate::{
     auth::Principal,
-    child::{Child, ChildCommand},
     config, crypto,
     jsonrpc::ErrorObject,
     metrics::{Exchanges, Metrics, Place, Places},
@@ -25,11 +25,10 @@ use crate::{
 /// The sessions, by id.
 #[derive(Debug)]
 pub(super) struct Sessions {
-    command: ChildCommand,
     /// What new sessions have to keep to.
     terms: Mutex<(Times, Limits)>,
     by_id: Mutex<HashMap<String, Arc<Live>>>,
-    /// One place for each session, until its child is gone.
+    /// One place for each session, until its server is gone.
     places: Places,
     exchanges: Exchanges,
     replay_dropped: Counter,
@@ -50,10 +49,9 @@ pub(super) enum OpenError {
 }
 
 impl Sessions {
-    pub(super) fn new(command: ChildCommand, config: &config::Serve, metrics: &Metrics) -> Arc<Self> {
+    pub(super) fn new(config: &config::Serve, metrics: &Metrics) -> Arc<Self> {
         metrics.sessions.set_limit(config.max_sessions);
         Arc::new(Self {
-            command,
             terms: Mutex::new((config.times(), config.exchange_limits())),
             by_id: Mutex::default(),
             places: metrics.sessions.clone(),
@@ -84,9 +82,10 @@ impl Sessions {
         found.cloned()
     }
 
-    /// Starts a child and a session with it.
+    /// Starts a session with its server, which comes from `source`.
     pub(super) fn open(
         self: &Arc<Self>,
+        source: &Source,
         principal: Principal,
         transport: Transport,
     ) -> Result<Arc<Live>, OpenError> {
@@ -95,22 +94,22 @@ impl Sessions {
             return Err(OpenError::ShuttingDown);
         }
         let id = crypto::random_id()?;
-        let child = self.command.spawn(&format!("of session {}", short_id(&id))).map_err(OpenError::Start)?;
         let (times, limits) = *self.terms();
+        let label = format!("of session {}", short_id(&id));
+        let (upstream, limits) = source.start(&label, limits).map_err(OpenError::Start)?;
         let session = Session::new(limits, self.exchanges.clone());
         let replay = Replay::new(self.replay_dropped.clone());
-        let live = Live::new(id, principal, transport, child.stdin.clone(), session, replay);
+        let live = Live::new(id, principal, transport, upstream.stdin().clone(), session, replay);
         self.places.opened();
-        let (session, owner, process) = (live.short_id(), &live.principal, child.process.id());
-        log::info!("session {session}: opened by {owner}, child process {process}");
+        log::info!("session {}: opened by {}, {upstream}", live.short_id(), live.principal);
         self.by_id().insert(live.id.clone(), Arc::clone(&live));
-        self.drivers.spawn(Arc::clone(self).keep(Arc::clone(&live), child, times, place));
+        self.drivers.spawn(Arc::clone(self).keep(Arc::clone(&live), upstream, times, place));
         Ok(live)
     }
 
-    async fn keep(self: Arc<Self>, live: Arc<Live>, child: Child, times: Times, place: Place) {
+    async fn keep(self: Arc<Self>, live: Arc<Live>, upstream: Upstream, times: Times, place: Place) {
         let reachable = Reachable { sessions: Arc::clone(&self), live: Arc::clone(&live) };
-        driver::drive(live, child, times, || drop(reachable)).await;
+        driver::drive(live, upstream, times, || drop(reachable)).await;
         drop(place);
     }
 
@@ -140,7 +139,7 @@ impl Sessions {
         self.by_id().values().for_each(|live| live.end.cancel());
     }
 
-    /// Waits until the last child is gone.
+    /// Waits until the last server is gone.
     pub(super) async fn ended(&self) {
         self.drivers.wait().await;
     }

@@ -5,6 +5,7 @@ use std::{pin::Pin, sync::Arc};
 use super::{
     pool::Pool,
     probe::{Probe, Upstream},
+    upstream::Source,
 };
 use crate::{
     auth::Principal,
@@ -20,7 +21,13 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Upstreams {
     pub(super) probe: Arc<Probe>,
-    pub(super) pool: Pool,
+    pub(super) pool: Arc<Pool>,
+    /// A child for each session.
+    children: Source,
+    /// The shared children, as legacy servers.
+    downgraded: Source,
+    /// What legacy clients get whatever the server speaks.
+    given: Option<Source>,
     /// `mcp.translate`.
     translate: bool,
 }
@@ -28,15 +35,6 @@ pub(super) struct Upstreams {
 /// The MCP server does not speak the client's era, and `mcp.translate` is off.
 #[derive(Debug)]
 pub(super) struct Untranslated;
-
-/// What a legacy client's session is made of.
-#[derive(Debug)]
-pub(super) enum ForLegacy {
-    /// A child of its own.
-    Child,
-    /// There is nothing: the answer to `initialize`.
-    Nothing(ErrorObject),
-}
 
 impl Ready for Upstreams {
     fn ready(&self) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send + '_>> {
@@ -49,10 +47,19 @@ impl Ready for Upstreams {
 }
 
 impl Upstreams {
-    pub(super) fn new(command: ChildCommand, config: &config::Mcp, limits: Limits) -> Self {
+    pub(super) fn new(
+        command: ChildCommand,
+        given: Option<Source>,
+        config: &config::Mcp,
+        limits: Limits,
+    ) -> Self {
+        let pool = Arc::new(Pool::new(command.clone(), config, limits));
         Self {
             probe: Probe::new(command.clone(), config),
-            pool: Pool::new(command, config, limits),
+            downgraded: Source::modern(Arc::clone(&pool)),
+            pool,
+            children: Source::Command(Box::new(command)),
+            given,
             translate: config.translate,
         }
     }
@@ -91,27 +98,23 @@ impl Upstreams {
         }
     }
 
-    /// What a legacy client's session is made of.
-    pub(super) async fn for_legacy(&self) -> ForLegacy {
+    /// What a legacy client's session runs on; otherwise the answer to `initialize`.
+    pub(super) async fn for_legacy(&self) -> Result<&Source, ErrorObject> {
+        if let Some(given) = &self.given {
+            return Ok(given);
+        }
         match self.probe.for_legacy().await {
-            Upstream::Other if self.translate => downgraded(),
+            Upstream::Other if self.translate => Ok(&self.downgraded),
             // Its own refusal is what a client gets that nobody translates for.
-            Upstream::Same | Upstream::Other => ForLegacy::Child,
-            Upstream::Nothing(why) => ForLegacy::Nothing(ErrorObject::internal("child_not_started", why)),
+            Upstream::Same | Upstream::Other => Ok(&self.children),
+            Upstream::Nothing(why) => Err(ErrorObject::internal("child_not_started", why)),
         }
     }
 }
 
-// The two seams of translation: what `Upgrade` and `Downgrade` are composed into.
-
 /// A modern client's request to a server that speaks legacy revisions only.
 fn upgraded(_principal: &Principal, request: &era::Request) -> Call {
     Call::answered(untranslatable("2026-07-28").response(Some(&request.id)))
-}
-
-/// A legacy client's session with a server that speaks modern revisions only.
-fn downgraded() -> ForLegacy {
-    ForLegacy::Nothing(untranslatable("revisions with initialize"))
 }
 
 fn untranslatable(revisions: &str) -> ErrorObject {

@@ -23,6 +23,11 @@ pub struct Limits {
     pub total: Duration,
 }
 
+impl Limits {
+    /// For exchanges whose time another keeps.
+    pub const NONE: Self = Self { silence: None, total: Duration::MAX };
+}
+
 /// What the stream of an exchange can carry before the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Carries {
@@ -199,6 +204,14 @@ impl InFlight {
 
     pub(super) fn carries(&self, stream: StreamId) -> bool {
         self.per_stream.contains_key(&stream)
+    }
+
+    /// The stream of an exchange, if it can carry what is the exchange's own.
+    pub(super) fn stream_of(&self, id: &RequestId) -> Option<StreamId> {
+        self.by_id
+            .get(id)
+            .filter(|exchange| exchange.carries != Carries::Nothing)
+            .map(|exchange| exchange.stream)
     }
 
     /// The stream of the only exchange in flight.

@@ -310,13 +310,14 @@ impl Session {
         }
     }
 
-    /// The server sent a message.
-    pub fn from_server(&mut self, message: Message, now: Instant) -> Outcome {
+    /// The server sent a message; `about` is the client's request that it belongs to, where the server says so.
+    pub fn from_server(&mut self, message: Message, about: Option<&RequestId>, now: Instant) -> Outcome {
+        let told = about.and_then(|id| self.in_flight.stream_of(id));
         match &message.kind {
             Kind::Response { id, is_error } => self.answered(id.clone(), *is_error, message.line),
             // The client's progress on a request of the server's comes by POST and needs no routing.
             Kind::Request { .. } => {
-                let route = self.unattributed(false);
+                let route = told.or_else(|| self.unattributed(false));
                 self.pass(message, route, now)
             }
             Kind::Notification { method, about } => {
@@ -325,7 +326,7 @@ impl Session {
                     (mcp::CANCELLED, Some(id)) => self.withdrawn(id),
                     _ => None,
                 };
-                let route = route.or_else(|| self.unattributed(mcp::is_about_the_server(method)));
+                let route = route.or(told).or_else(|| self.unattributed(mcp::is_about_the_server(method)));
                 self.pass(message, route, now)
             }
         }

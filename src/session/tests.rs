@@ -51,7 +51,7 @@ impl Case {
     }
 
     fn server(&mut self, text: &str) -> Outcome {
-        self.session.from_server(message(text), self.now)
+        self.session.from_server(message(text), None, self.now)
     }
 
     fn answer(&mut self, id: &str) -> Outcome {
@@ -151,6 +151,24 @@ fn news_of_the_server_prefers_the_listener_even_with_one_exchange() {
     let listener = case.listen();
     assert_eq!(stream_of(&case.notify("notifications/tools/list_changed")), listener);
     assert_eq!(stream_of(&case.notify("notifications/message")), call);
+}
+
+#[test]
+fn what_is_said_to_belong_to_an_exchange_goes_to_its_stream_if_that_can_carry_it() {
+    let mut case = Case::new();
+    let (first, second) = (case.call("1", "1"), case.call("2", "2"));
+    let about = |case: &mut Case, id: i64, text: &str| {
+        case.session.from_server(message(text), Some(&RequestId::from(id)), case.now)
+    };
+    let ask = r#"{"jsonrpc":"2.0","id":100,"method":"elicitation/create"}"#;
+    let tell = r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":7}}"#;
+    assert_eq!(stream_of(&about(&mut case, 1, ask)), first);
+    assert_eq!(stream_of(&about(&mut case, 1, tell)), first);
+    assert_eq!(stream_of(&about(&mut case, 2, ask)), second);
+    case.session.stream_left(first, false, case.now);
+    assert_eq!(stream_of(&about(&mut case, 1, ask)), second);
+    let listener = case.listen();
+    assert_eq!(stream_of(&about(&mut case, 9, tell)), listener);
 }
 
 #[test]

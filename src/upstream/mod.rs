@@ -8,8 +8,12 @@
 //! ```
 
 mod call;
+mod downgrade;
 
-pub use self::call::{Call, Item, Replies, call};
+pub use self::{
+    call::{Call, Item, Replies, call},
+    downgrade::Downgraded,
+};
 use crate::{
     era,
     jsonrpc::{ErrorObject, Line, Message, RequestId},

@@ -12,6 +12,7 @@ mod children;
 mod conformance;
 mod connect;
 mod corpus;
+mod downgrade;
 mod fixture;
 mod haproxy;
 mod health;

@@ -11,6 +11,7 @@ pub(crate) mod proc;
 pub(crate) mod process;
 pub(crate) mod raw;
 pub(crate) mod remote;
+pub(crate) mod scripted;
 pub(crate) mod session;
 pub(crate) mod sse;
 
