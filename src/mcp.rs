@@ -98,6 +98,18 @@ pub const SAMPLE: &str = "sampling/createMessage";
 /// Asks for the client's roots; of the server's.
 pub const LIST_ROOTS: &str = "roots/list";
 
+/// A URL has been visited; of the server's, in 2025-11-25 only.
+pub const ELICITATION_COMPLETE: &str = "notifications/elicitation/complete";
+/// What the methods of tasks begin with.
+pub const TASKS_PREFIX: &str = "tasks/";
+/// The extension for tasks.
+pub const TASKS_EXTENSION: &str = "io.modelcontextprotocol/tasks";
+
+/// Parameter of a modern request that is sent again: answers to the server's questions.
+pub const INPUT_RESPONSES: &str = "inputResponses";
+/// Parameter of a modern request that is sent again: what the server's answer said of itself.
+pub const REQUEST_STATE: &str = "requestState";
+
 /// The requests that a modern server may answer with a question.
 const MAY_ASK: [&str; 3] = [CALL_TOOL, GET_PROMPT, READ_RESOURCE];
 

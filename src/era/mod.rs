@@ -6,8 +6,9 @@
 mod refusal;
 mod request;
 #[cfg(test)]
-#[allow(dead_code, reason = "the translators bring the scripts")]
 mod script;
+pub mod state;
+pub mod upgrade;
 
 pub use self::{
     refusal::Refusal,

@@ -2,12 +2,14 @@
 //!
 //! A [`Message`] keeps its text byte for byte; what is known of it besides stands in [`Kind`].
 
+mod canonical;
 mod error;
 mod id;
 mod line;
 mod object;
 mod parse;
 
+pub use canonical::canonical;
 pub use error::{ErrorObject, code};
 pub use id::RequestId;
 pub use line::Line;
@@ -72,10 +74,21 @@ impl Message {
 
 /// A notification of the bridge's own.
 pub fn notification<P: Serialize>(method: &str, params: &P) -> Line {
-    Line::own(&serde_json::json!({ "jsonrpc": "2.0", "method": method, "params": params }))
+    own(None, method, params)
 }
 
 /// A request of the bridge's own.
 pub fn request<P: Serialize>(id: &RequestId, method: &str, params: &P) -> Line {
-    Line::own(&serde_json::json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params }))
+    own(Some(id), method, params)
+}
+
+fn own<P: Serialize>(id: Option<&RequestId>, method: &str, params: &P) -> Line {
+    let mut out = Object::default();
+    out.put("jsonrpc", &"2.0");
+    if let Some(id) = id {
+        out.put("id", id);
+    }
+    out.put("method", &method);
+    out.put("params", params);
+    out.to_line()
 }

@@ -20,7 +20,7 @@ pub use self::{
     replay::{EventId, Replay, StreamKind},
 };
 use crate::{
-    jsonrpc::{self, ErrorObject, Kind, Line, Message, RequestId},
+    jsonrpc::{self, ErrorObject, Kind, Line, Message, Object, RequestId},
     mcp,
 };
 
@@ -384,7 +384,11 @@ fn failed(exchange: &Exchange, error: &ErrorObject, last: bool) -> Delivery {
 
 /// The word that a request of ours is not waited for any more.
 pub fn cancellation(id: &RequestId) -> Line {
-    jsonrpc::notification(mcp::CANCELLED, &serde_json::json!({ "requestId": id, "reason": "timed out" }))
+    // An id may be a number that `Value` does not hold.
+    let mut params = Object::default();
+    params.put("requestId", id);
+    params.put("reason", &"timed out");
+    jsonrpc::notification(mcp::CANCELLED, &params)
 }
 
 /// `result.protocolVersion` of the answer to `initialize`.
