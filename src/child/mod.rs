@@ -4,7 +4,7 @@ mod command;
 mod process;
 mod stderr;
 
-use std::io;
+use std::{io, time::Duration};
 
 use tokio::net::unix::pipe;
 
@@ -26,6 +26,20 @@ pub struct Child {
     pub stdout: Lines<pipe::Receiver>,
     /// The process and its group.
     pub process: Process,
+}
+
+impl Child {
+    /// Takes leave: closes its input, reads the rest of its output, so that a child that still writes can end, and
+    /// stops it as [`Process::stop`] does.
+    pub async fn end(self, grace: Duration) -> Exit {
+        let Self { stdin, mut stdout, process } = self;
+        stdin.close();
+        let rest = tokio::spawn(async move { while let Ok(Some(_)) = stdout.next().await {} });
+        let exit = process.stop(grace).await;
+        rest.abort();
+        stdin.abandon();
+        exit
+    }
 }
 
 impl ChildCommand {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use openssl::error::ErrorStack;
 
-use super::Request;
+use super::{Refusal, Request};
 use crate::{
     crypto::{self, MacKey},
     jsonrpc::{Object, canonical},
@@ -76,6 +76,24 @@ impl Sealer {
         // All but the last have a fixed length, so that no two make the same bytes.
         self.key.tag(&[payload, holder.request, holder.principal].concat())
     }
+}
+
+/// The state that a request brings back, if any; whether it is good is another matter.
+///
+/// # Errors
+/// When it can't be one, or the request is none that is ever suspended.
+pub fn presented(request: &Request) -> Result<Option<String>, Refusal> {
+    let refusal = |why: &str| Refusal::InvalidParams(format!("{}{why}", mcp::REQUEST_STATE));
+    let unusable = |e: serde_json::Error| Refusal::InvalidParams(e.to_string());
+    let outer = Object::parse(request.line.as_str()).map_err(unusable)?;
+    let params = outer.object("params").map_err(unusable)?;
+    if params.get(mcp::REQUEST_STATE).is_none() {
+        return Ok(None);
+    }
+    if !mcp::may_ask(&request.method) {
+        return Err(refusal(": no request of this method is ever suspended"));
+    }
+    params.read(mcp::REQUEST_STATE).map(Some).ok_or_else(|| refusal(" must be a string"))
 }
 
 /// The session that a state names, which may be forged: whoever finds the session opens the state.

@@ -60,12 +60,7 @@ pub(super) async fn drive(
     if !matches!(end, End::Exited | End::OutputClosed) {
         live.finish(error(&end, None));
     }
-    // The rest of its output is read, so that a child that still writes can end.
-    let Child { stdout, process, .. } = child;
-    let drained = tokio::spawn(discard(stdout));
-    let exit = process.stop(times.grace).await;
-    drained.abort();
-    live.stdin.abandon();
+    let exit = child.end(times.grace).await;
     live.finish(error(&end, Some(exit)));
     match end {
         End::Exited => log::warn!("session {session}: ended: the MCP server {exit}"),
@@ -162,10 +157,6 @@ async fn read_to_end(live: &Live, child: &mut Child) {
     while let Ok(Some(framed)) = child.stdout.next().await {
         take(live, framed).await;
     }
-}
-
-async fn discard<R: tokio::io::AsyncRead + Unpin>(mut stdout: crate::framing::lines::Lines<R>) {
-    while let Ok(Some(_)) = stdout.next().await {}
 }
 
 async fn take(live: &Live, framed: Framed) {

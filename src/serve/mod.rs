@@ -8,10 +8,12 @@ mod live;
 pub mod media;
 mod origin;
 mod pipeline;
+mod places;
 mod readiness;
 mod reply;
 mod sessions;
 mod stream;
+mod upgraded;
 
 use std::{sync::Arc, time::Duration};
 
@@ -25,6 +27,10 @@ use self::{
     pipeline::{App, Pipeline},
     readiness::Readiness,
     sessions::Sessions,
+};
+pub use self::{
+    places::{Full, Place, Places},
+    upgraded::{Options, Upgraded},
 };
 use crate::{
     auth::Authenticator,
@@ -102,7 +108,12 @@ impl Server {
             gate: Gate::new(&config),
             cors: prepared.cors,
             authenticator: prepared.authenticator,
-            sessions: Sessions::new(prepared.command.clone(), config.max_sessions, times, limits),
+            sessions: Sessions::new(
+                prepared.command.clone(),
+                Places::new(config.max_sessions),
+                times,
+                limits,
+            ),
             readiness: Readiness::new(prepared.command, grace),
             config,
         };

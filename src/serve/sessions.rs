@@ -6,12 +6,12 @@ use std::{
 };
 
 use thiserror::Error;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::task::TaskTracker;
 
 use super::{
     driver::{self, Times},
     live::{Live, Transport, short_id},
+    places::{Full, Place, Places},
 };
 use crate::{
     auth::Principal,
@@ -28,17 +28,15 @@ pub(super) struct Sessions {
     times: Times,
     limits: Limits,
     by_id: Mutex<HashMap<String, Arc<Live>>>,
-    /// One place for each session, until its child is gone.
-    places: Arc<Semaphore>,
-    max: usize,
+    places: Places,
     drivers: TaskTracker,
 }
 
 /// Why no session was opened.
 #[derive(Debug, Error)]
 pub(super) enum OpenError {
-    #[error("{0} sessions are open (server.session.max_sessions)")]
-    Full(usize),
+    #[error(transparent)]
+    Full(#[from] Full),
     #[error("mcp-bridge is shutting down")]
     ShuttingDown,
     #[error("the MCP server can't be started: {0}")]
@@ -48,14 +46,13 @@ pub(super) enum OpenError {
 }
 
 impl Sessions {
-    pub(super) fn new(command: ChildCommand, max: usize, times: Times, limits: Limits) -> Arc<Self> {
+    pub(super) fn new(command: ChildCommand, places: Places, times: Times, limits: Limits) -> Arc<Self> {
         Arc::new(Self {
             command,
             times,
             limits,
             by_id: Mutex::default(),
-            places: Arc::new(Semaphore::new(max)),
-            max,
+            places,
             drivers: TaskTracker::new(),
         })
     }
@@ -77,8 +74,7 @@ impl Sessions {
         principal: Principal,
         transport: Transport,
     ) -> Result<Arc<Live>, OpenError> {
-        let place = Arc::clone(&self.places).try_acquire_owned();
-        let place = place.map_err(|_| OpenError::Full(self.max))?;
+        let place = self.places.take()?;
         if self.drivers.is_closed() {
             return Err(OpenError::ShuttingDown);
         }
@@ -92,7 +88,7 @@ impl Sessions {
         Ok(live)
     }
 
-    async fn keep(self: Arc<Self>, live: Arc<Live>, child: crate::child::Child, place: OwnedSemaphorePermit) {
+    async fn keep(self: Arc<Self>, live: Arc<Live>, child: crate::child::Child, place: Place) {
         let reachable = Reachable { sessions: Arc::clone(&self), live: Arc::clone(&live) };
         driver::drive(live, child, self.times, || drop(reachable)).await;
         drop(place);

@@ -8,8 +8,14 @@
 //! ```
 
 mod call;
+mod child;
+mod upgrade;
 
-pub use self::call::{Call, Item, Replies, call};
+pub use self::{
+    call::{Call, Item, Replies, call},
+    child::ChildServer,
+    upgrade::{End, UpgradeHandle, upgrade},
+};
 use crate::{
     era,
     jsonrpc::{ErrorObject, Line, Message, RequestId},

@@ -24,3 +24,4 @@ mod start;
 mod support;
 mod tls;
 mod tls_process;
+mod upgraded;

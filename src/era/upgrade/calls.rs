@@ -205,7 +205,7 @@ impl Calls {
 impl Upgrade {
     /// Takes in a request that goes to the server.
     pub(super) fn begin(&mut self, key: CallKey, request: Request, now: Instant) {
-        match asked_state(&request) {
+        match state::presented(&request) {
             Err(refusal) => self.refuse(key, &request.id, &refusal),
             Ok(Some(state)) => self.retry(key, request, &state, now),
             Ok(None) => self.enter(key, request, now),
@@ -459,33 +459,22 @@ impl Upgrade {
     }
 
     fn time_out(&mut self, number: u64, now: Instant) {
-        let Some(call) = self.calls.get(number) else { return };
-        let in_all = call.until.is_some_and(|until| until <= now);
+        let in_all = self.calls.get(number).and_then(|call| call.until).is_some_and(|until| until <= now);
         let limits = self.setup.limits;
         let after: Duration = limits.silence.filter(|_| !in_all).unwrap_or(limits.total);
         let error =
             ErrorObject::internal("timed_out", format!("the MCP server did not answer within {after:?}"));
-        let answer = error.response(Some(&call.id));
-        if let Some(key) = self.calls.detach(number) {
+        self.fail_call(number, &error, now);
+    }
+
+    /// Answers a call with an error of the bridge's own, and ends it.
+    pub(super) fn fail_call(&mut self, number: u64, error: &ErrorObject, now: Instant) {
+        let answer = self.calls.get(number).map(|call| error.response(Some(&call.id)));
+        if let (Some(answer), Some(key)) = (answer, self.calls.detach(number)) {
             self.answer(key, answer);
         }
-        self.drop_call(number, &error, now);
+        self.drop_call(number, error, now);
     }
-}
-
-/// The state that a request brings back, if any.
-fn asked_state(request: &Request) -> Result<Option<String>, Refusal> {
-    let refusal = |why: &str| Refusal::InvalidParams(format!("{}{why}", mcp::REQUEST_STATE));
-    let unusable = |e: serde_json::Error| Refusal::InvalidParams(e.to_string());
-    let outer = Object::parse(request.line.as_str()).map_err(unusable)?;
-    let params = outer.object("params").map_err(unusable)?;
-    if params.get(mcp::REQUEST_STATE).is_none() {
-        return Ok(None);
-    }
-    if !mcp::may_ask(&request.method) {
-        return Err(refusal(": no request of this method is ever suspended"));
-    }
-    params.read(mcp::REQUEST_STATE).map(Some).ok_or_else(|| refusal(" must be a string"))
 }
 
 pub(super) fn no_digest(e: &openssl::error::ErrorStack) -> ErrorObject {

@@ -22,7 +22,6 @@ use std::{
 
 use serde_json::{json, value::RawValue};
 
-pub use self::capabilities::Capabilities;
 use self::{
     asks::{Ask, HeldAsks},
     calls::Calls,
@@ -31,9 +30,10 @@ use self::{
     logs::Level,
     results::Answer,
 };
+pub use self::{capabilities::Capabilities, suspension::not_good};
 use super::{Refusal, Request, state::Sealer};
 use crate::{
-    jsonrpc::{self, ErrorObject, Kind, Line, Message, RequestId},
+    jsonrpc::{self, ErrorObject, Kind, Line, Message, Payload, RequestId},
     mcp,
     session::Limits,
     upstream::{FromServer, Item},
@@ -45,6 +45,9 @@ const MAX_WAITING: usize = 1024;
 const MAX_WAITING_BYTES: usize = 16 * 1024 * 1024;
 /// How long the server may take for a request of the bridge's own.
 const OWN_WITHIN: Duration = Duration::from_secs(30);
+
+/// The reason of a session's failure when its server speaks no legacy revision (any more).
+pub const NOT_LEGACY: &str = "not_legacy";
 
 /// A call of the client's, named by whoever passes it in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -231,6 +234,27 @@ impl Upgrade {
         }
     }
 
+    /// The server has not taken a line, and `error` is the answer for whoever waits for one.
+    pub fn unsent(&mut self, line: &Line, error: &ErrorObject, now: Instant) {
+        let kind = match jsonrpc::parse(line.bytes().clone()) {
+            Ok(Payload::Single(message)) => message.kind,
+            _ => return,
+        };
+        match kind {
+            Kind::Request { id, .. } => {
+                let Some(number) = number_of(&id) else { return };
+                let Some(call) = self.calls.get_mut(number) else {
+                    return self.answered(number, &error.response(Some(&id)), now);
+                };
+                call.at_server = false;
+                self.fail_call(number, error, now);
+            }
+            // The server would wait for it for ever.
+            Kind::Response { .. } => self.server_ended(error),
+            Kind::Notification { method, .. } => log::warn!("{method} can't be sent: {}", error.message),
+        }
+    }
+
     fn answered(&mut self, number: u64, message: &Message, now: Instant) {
         let answer = Answer::read(&message.line);
         if matches!(self.opening, Opening::Asked { number: initialize, .. } if initialize == number) {
@@ -250,6 +274,11 @@ impl Upgrade {
             Answer::Result(result) => Face::read(result.get()),
             Answer::Error(error) => Err(format!("it refuses initialize: {}", error.get())),
         };
+        let reason = if answer.code() == Some(i64::from(mcp::code::UNSUPPORTED_VERSION)) {
+            NOT_LEGACY
+        } else {
+            "initialize_failed"
+        };
         match face {
             Ok(face) => {
                 self.opening = Opening::Open(face);
@@ -260,7 +289,7 @@ impl Upgrade {
             }
             Err(why) => {
                 let error = format!("the MCP server can't be used: {why}");
-                self.server_ended(&ErrorObject::internal("initialize_failed", error));
+                self.server_ended(&ErrorObject::internal(reason, error));
             }
         }
     }

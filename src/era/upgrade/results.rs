@@ -33,6 +33,12 @@ impl Answer {
         }
     }
 
+    /// The code of an error.
+    pub(super) fn code(&self) -> Option<i64> {
+        let Self::Error(error) = self else { return None };
+        Object::parse(error.get()).ok()?.read("code")
+    }
+
     /// Whether the request has failed: with an error, or a tool with a result that says so.
     pub(super) fn is_failure(&self) -> bool {
         match self {
@@ -46,10 +52,10 @@ impl Answer {
     /// The elicitations by URL that must come first (2025-11-25, -32042): parameters of each.
     pub(super) fn visits(&self) -> Option<Vec<Box<RawValue>>> {
         let Self::Error(error) = self else { return None };
-        let error = Object::parse(error.get()).ok()?;
-        if error.read::<i64>("code")? != i64::from(mcp::code::URL_ELICITATION_REQUIRED) {
+        if self.code()? != i64::from(mcp::code::URL_ELICITATION_REQUIRED) {
             return None;
         }
+        let error = Object::parse(error.get()).ok()?;
         let data = error.object("data").ok()?;
         let elicitations: Vec<&RawValue> = data.read("elicitations")?;
         let params = elicitations.into_iter().map(|params| {

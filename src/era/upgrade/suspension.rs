@@ -156,11 +156,7 @@ impl Upgrade {
 
     fn fail_suspension(&mut self, number: u64, e: &openssl::error::ErrorStack, now: Instant) {
         let error = ErrorObject::internal("internal", format!("no requestState can be made: {e}"));
-        let id = self.calls.get(number).map(|call| call.id.clone());
-        if let Some(key) = self.calls.detach(number) {
-            self.answer(key, error.response(id.as_ref()));
-        }
-        self.drop_call(number, &error, now);
+        self.fail_call(number, &error, now);
     }
 
     fn bound_suspended(&mut self, now: Instant) {
@@ -263,7 +259,7 @@ impl Upgrade {
 }
 
 /// Who forges states learns no more than who comes too late.
-pub(super) fn not_good() -> Refusal {
+pub fn not_good() -> Refusal {
     let why = "is not good: it has expired or been used, or belongs to another request";
     Refusal::InvalidParams(format!("{} {why}", mcp::REQUEST_STATE))
 }

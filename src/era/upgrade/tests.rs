@@ -198,6 +198,7 @@ fn a_handshake_that_fails_is_everybodys_answer() {
     for (does, reason) in [
         (r#"server> 1 ! {"code":-32602,"message":"no"}"#, "initialize_failed"),
         (r#"server> 1 = {"protocolVersion":"2026-07-28","capabilities":{}}"#, "initialize_failed"),
+        (r#"server> 1 ! {"code":-32022,"message":"no"}"#, NOT_LEGACY),
         ("wait 60s", "timed_out"),
         ("server! is gone", "child_exited"),
     ] {
@@ -700,4 +701,33 @@ fn when_the_server_is_gone_everyone_who_waits_learns_of_it() {
         server> $a = {}
     "#,
     );
+}
+
+#[test]
+fn what_the_server_does_not_take_fails_and_what_it_waits_for_is_its_end() {
+    let (now, error) = (Instant::now(), ErrorObject::internal("child_unwritable", "deaf"));
+    let mut stage = Stage::new(all(), Lanes::Concurrent);
+    let opened = json!({ "jsonrpc": "2.0", "id": 1,
+        "result": { "protocolVersion": "2025-11-25", "capabilities": { "resources": { "subscribe": true } } } });
+    stage.sends(Side::Server, opened, now);
+    let listen = json!({ "jsonrpc": "2.0", "id": 2, "method": "subscriptions/listen",
+        "params": { "notifications": { "resourceSubscriptions": ["x:y"] } } });
+    stage.out();
+    let mut heard = Vec::new();
+    for request in [json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call" }), listen] {
+        stage.sends(Side::Client, request, now);
+        let (_, sent) = stage.out().pop().unwrap();
+        stage.machine.unsent(&message(&sent).line, &error, now);
+        stage.collect();
+        heard.extend(stage.out());
+    }
+    let (_, refused) = &heard[0];
+    assert_eq!((&refused["id"], &refused["error"]["message"]), (&json!(1), &json!("deaf")));
+    let (side, acknowledged) = &heard[1];
+    assert_eq!(
+        (*side, &acknowledged["params"]["notifications"]["resourceSubscriptions"]),
+        (Side::Client, &json!([]))
+    );
+    stage.machine.unsent(&message(&json!({ "jsonrpc": "2.0", "id": 9, "result": {} })).line, &error, now);
+    assert_eq!(stage.machine.failure(), Some(&error));
 }
