@@ -100,6 +100,8 @@ pub const SAMPLE: &str = "sampling/createMessage";
 /// Asks for the client's roots; of the server's.
 pub const LIST_ROOTS: &str = "roots/list";
 
+/// A URL has been visited; of the server's, in 2025-11-25 only.
+pub const ELICITATION_COMPLETE: &str = "notifications/elicitation/complete";
 /// What the methods of tasks begin with.
 pub const TASKS_PREFIX: &str = "tasks/";
 /// The extension for tasks.

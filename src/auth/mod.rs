@@ -37,6 +37,16 @@ impl PartialEq for Token {
 
 impl Eq for Token {}
 
+impl Principal {
+    /// Bytes that are equal for equal principals alone, and from which no token can be had.
+    pub fn to_bytes(&self) -> Box<[u8]> {
+        let token = self.token.as_ref().map_or(&[][..], |token| &token.digest);
+        let certificate = self.certificate.as_ref().map(CertificateIdentity::to_bytes);
+        let known = [u8::from(self.token.is_some()), u8::from(certificate.is_some())];
+        [&known, token, certificate.as_deref().unwrap_or_default()].concat().into()
+    }
+}
+
 impl fmt::Display for Principal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.token, &self.certificate) {
@@ -172,6 +182,10 @@ mod tests {
         assert_eq!(try_with(&["Bearer first"]).unwrap().to_string(), "token 1");
         assert_eq!(try_with(&["bearer  second "]).unwrap().to_string(), "token 2");
         assert_ne!(try_with(&["Bearer first"]), try_with(&["Bearer second"]));
+        let bytes = |token| try_with(&[token]).unwrap().to_bytes();
+        assert_ne!(bytes("Bearer first"), bytes("Bearer second"));
+        assert_eq!(bytes("Bearer first"), bytes("bearer first"));
+        assert_ne!(Principal::default().to_bytes(), bytes("Bearer first"));
     }
 
     #[test]

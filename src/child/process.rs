@@ -109,7 +109,8 @@ impl Process {
         }
     }
 
-    fn has_exited(&self) -> bool {
+    /// Whether the child has exited.
+    pub fn has_exited(&self) -> bool {
         const LOOK: WaitPidFlag =
             WaitPidFlag::WEXITED.union(WaitPidFlag::WNOHANG).union(WaitPidFlag::WNOWAIT);
         self.exit.is_some()

@@ -10,6 +10,8 @@ mod request;
 #[cfg(test)]
 mod script;
 pub mod shared;
+pub mod state;
+pub mod upgrade;
 
 use self::request::params;
 pub use self::{

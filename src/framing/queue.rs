@@ -115,6 +115,11 @@ impl<T> Receiver<T> {
         self.items.recv().await
     }
 
+    /// The next item, with its room, if there is one now.
+    pub fn try_recv(&mut self) -> Option<(T, Room)> {
+        self.items.try_recv().ok()
+    }
+
     /// As [`Self::recv`], for an item whose bytes go on at once.
     pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<T>> {
         let next = ready!(self.items.poll_recv(cx));

@@ -47,7 +47,7 @@ impl RequestId {
 }
 
 /// One text for each number that peers may write in several ways.
-fn canonical_number(text: &str) -> Box<str> {
+pub(super) fn canonical_number(text: &str) -> Box<str> {
     if text.bytes().skip(1).all(|b| b.is_ascii_digit()) && text != "-0" {
         return text.into();
     }

@@ -2,6 +2,7 @@
 //!
 //! A [`Message`] keeps its text byte for byte; what is known of it besides stands in [`Kind`].
 
+mod canonical;
 mod error;
 mod id;
 mod line;
@@ -9,6 +10,7 @@ mod object;
 mod parse;
 mod splice;
 
+pub use canonical::canonical;
 pub use error::{ErrorObject, code, error_code};
 pub use id::RequestId;
 pub use line::Line;

@@ -17,6 +17,7 @@ mod sessions;
 mod settings;
 mod stream;
 mod tools;
+mod upgraded;
 mod upstream;
 mod upstreams;
 
@@ -28,7 +29,6 @@ use std::{
 use thiserror::Error;
 use tokio::{sync::watch, time::timeout};
 
-pub use self::settings::{Handle, Renewal};
 use self::{
     access_log::AccessLog,
     pipeline::{App, Pipeline},
@@ -37,6 +37,10 @@ use self::{
     tools::Tools,
     upstream::Source,
     upstreams::Upstreams,
+};
+pub use self::{
+    settings::{Handle, Renewal},
+    upgraded::{NoPlace, Options, Upgraded},
 };
 use crate::{
     child::{ChildCommand, CommandError},
@@ -64,8 +68,8 @@ pub enum StartError {
     #[error(transparent)]
     Bind(#[from] BindError),
     /// Tokens can't be digested.
-    #[error("auth.bearer.tokens: {0}")]
-    Auth(#[from] openssl::error::ErrorStack),
+    #[error("OpenSSL: {0}")]
+    Crypto(#[from] openssl::error::ErrorStack),
     /// A CORS value that can't stand in a header.
     #[error("server.cors: a name that can't stand in an HTTP header")]
     Cors,
@@ -123,7 +127,7 @@ impl Server {
         metrics.connections.set_limit(config.max_connections);
         let app = App {
             sessions: Sessions::new(config, metrics),
-            upstreams: Arc::new(Upstreams::new(command, source, &config.mcp, config.exchange_limits())),
+            upstreams: Arc::new(Upstreams::new(command, source, config, metrics.sessions.clone())?),
             tools: Arc::new(Tools::default()),
             exchanges: metrics.exchanges.clone(),
             connections: metrics.connections.clone(),
@@ -164,24 +168,26 @@ impl Server {
         let terms = Terms { tls, limits, places, places_from: "server.max_connections", handshakes };
         let door = Pipeline(Arc::clone(&app));
         let accepting = tokio::spawn(http::run(listener, terms, door, shutdown.clone()));
-        let (probe, pool) = (&app.upstreams.probe, &app.upstreams.pool);
-        tokio::pin!(stop);
+        let upstreams = &app.upstreams;
+        let working = async {
+            upstreams.begin().await;
+            upstreams.watch().await;
+        };
         tokio::select! {
-            () = app.upstreams.begin() => (&mut stop).await,
-            () = &mut stop => {}
+            () = working => {}
+            () = stop => {}
         }
-        probe.stopping();
+        upstreams.drain();
         app.sessions.drain();
-        pool.drain();
-        let finished = async { tokio::join!(app.sessions.ended(), pool.ended()) };
+        let finished = async { tokio::join!(app.sessions.ended(), upstreams.ended()) };
         // The listener stays open: what is in flight may need the client's answers, and its cancellations.
         tokio::select! {
             _ = timeout(app.settings().config.shutdown_timeout, finished) => {}
             () = cut => {}
         }
         app.sessions.end_all();
-        pool.end();
-        tokio::join!(app.sessions.ended(), pool.ended(), probe.ended());
+        upstreams.end();
+        tokio::join!(app.sessions.ended(), upstreams.ended(), upstreams.probe.ended());
         shutdown.stop.cancel();
         let mut accepting = accepting;
         if timeout(LAST_BYTES, &mut accepting).await.is_err() {

@@ -19,6 +19,7 @@ use super::{
     settings::Settings,
     stream::KeepAlive,
     tools::Tools,
+    upgraded::NoPlace,
     upstreams::Untranslated,
 };
 use crate::{
@@ -91,7 +92,8 @@ async fn pass(visit: &Visit<'_>, request: era::Request, accepts: Accepts) -> Res
     let id = request.id.clone();
     let lists = &*request.method == mcp::LIST_TOOLS;
     let running = Some(app.exchanges.begin(&request.method));
-    let call = app.upstreams.call(principal, request).await;
+    let called = app.upstreams.call(principal, request).await;
+    let call = called.map_err(|NoPlace(why)| Refusal::Full(why, Some(id.clone())))?;
     let answer = Answer { call, running, tools: Arc::clone(&app.tools), lists };
     Ok(respond(settings, answer, accepts, &id).await)
 }

@@ -125,7 +125,7 @@ impl Tools {
         let mut params = serde_json::Map::new();
         for _ in 0..MAX_PAGES {
             let request = era::Request::own(mcp::LIST_TOOLS, params.clone());
-            let mut call = upstreams.call(principal, request).await;
+            let mut call = upstreams.call(principal, request).await.ok()?;
             let page = loop {
                 let item = call.next().await?;
                 if item.last {

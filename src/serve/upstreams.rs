@@ -2,9 +2,12 @@
 
 use std::{pin::Pin, sync::Arc};
 
+use openssl::error::ErrorStack;
+
 use super::{
     pool::Pool,
     probe::{Probe, Upstream},
+    upgraded::{NoPlace, Options, Upgraded},
     upstream::Source,
 };
 use crate::{
@@ -12,8 +15,8 @@ use crate::{
     child::ChildCommand,
     config, era,
     jsonrpc::{ErrorObject, Message},
+    metrics::Places,
     monitor::Ready,
-    session::Limits,
     upstream::{Call, ModernServer},
 };
 
@@ -28,6 +31,8 @@ pub(super) struct Upstreams {
     downgraded: Source,
     /// What legacy clients get whatever the server speaks.
     given: Option<Source>,
+    /// The legacy sessions of modern clients.
+    pub(super) upgraded: Arc<Upgraded>,
     /// `mcp.translate`.
     translate: bool,
 }
@@ -50,18 +55,19 @@ impl Upstreams {
     pub(super) fn new(
         command: ChildCommand,
         given: Option<Source>,
-        config: &config::Mcp,
-        limits: Limits,
-    ) -> Self {
-        let pool = Arc::new(Pool::new(command.clone(), config, limits));
-        Self {
-            probe: Probe::new(command.clone(), config),
+        config: &config::Serve,
+        places: Places,
+    ) -> Result<Self, ErrorStack> {
+        let pool = Arc::new(Pool::new(command.clone(), &config.mcp, config.exchange_limits()));
+        Ok(Self {
+            probe: Probe::new(command.clone(), &config.mcp),
+            upgraded: Upgraded::new(command.clone(), Options::new(config), places)?,
             downgraded: Source::modern(Arc::clone(&pool)),
             pool,
             children: Source::Command(Box::new(command)),
             given,
-            translate: config.translate,
-        }
+            translate: config.mcp.translate,
+        })
     }
 
     /// Finds out what the MCP server speaks, and starts the children that modern clients share if it speaks that.
@@ -69,6 +75,32 @@ impl Upstreams {
         if self.probe.for_modern().await == Upstream::Same {
             self.pool.start();
         }
+    }
+
+    /// Asks again which eras the server speaks, whenever a child of a modern client's was not what it was taken for.
+    pub(super) async fn watch(&self) {
+        loop {
+            self.upgraded.doubted().await;
+            self.probe.doubt();
+        }
+    }
+
+    /// Takes no new work, and ends each child when nothing of it is in flight.
+    pub(super) fn drain(&self) {
+        self.probe.stopping();
+        self.pool.drain();
+        self.upgraded.drain();
+    }
+
+    /// Ends all children now.
+    pub(super) fn end(&self) {
+        self.pool.end();
+        self.upgraded.end();
+    }
+
+    /// Waits until no child is left that works for clients.
+    pub(super) async fn ended(&self) {
+        tokio::join!(self.pool.ended(), self.upgraded.ended());
     }
 
     /// Whether modern clients are served at all.
@@ -80,13 +112,13 @@ impl Upstreams {
     }
 
     /// Sends a modern client's request.
-    pub(super) async fn call(&self, principal: &Principal, request: era::Request) -> Call {
+    pub(super) async fn call(&self, principal: &Principal, request: era::Request) -> Result<Call, NoPlace> {
         match self.probe.for_modern().await {
-            Upstream::Same => self.pool.call(request).await,
-            Upstream::Other => upgraded(principal, &request),
+            Upstream::Same => Ok(self.pool.call(request).await),
+            Upstream::Other => self.upgraded.call(principal, request).await,
             Upstream::Nothing(why) => {
                 let error = ErrorObject::internal("child_not_started", why);
-                Call::answered(error.response(Some(&request.id)))
+                Ok(Call::answered(error.response(Some(&request.id))))
             }
         }
     }
@@ -110,13 +142,4 @@ impl Upstreams {
             Upstream::Nothing(why) => Err(ErrorObject::internal("child_not_started", why)),
         }
     }
-}
-
-/// A modern client's request to a server that speaks legacy revisions only.
-fn upgraded(_principal: &Principal, request: &era::Request) -> Call {
-    Call::answered(untranslatable("2026-07-28").response(Some(&request.id)))
-}
-
-fn untranslatable(revisions: &str) -> ErrorObject {
-    ErrorObject::internal("not_translated", format!("the MCP server does not speak {revisions}"))
 }

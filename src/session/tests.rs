@@ -398,3 +398,9 @@ fn an_answer_that_comes_before_the_rest_of_its_batch_does_not_end_the_stream() {
     assert!(!case.session.complete_batch(stream));
     assert!(matches!(case.answer("2"), Outcome::Deliver(Delivery { last: true, .. })));
 }
+
+#[test]
+fn an_id_is_given_back_whatever_number_it_is() {
+    let id = RequestId::from_json("1e400").unwrap();
+    assert!(cancellation(&id).as_str().contains(r#""requestId":1e400"#));
+}

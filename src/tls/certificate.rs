@@ -25,6 +25,12 @@ impl CertificateIdentity {
             names: alternative_names(certificate),
         }
     }
+
+    /// Bytes that are equal for equal identities alone.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let parts = [&self.subject, &self.issuer].into_iter().chain(&self.names);
+        parts.flat_map(|part| (part.len() as u64).to_be_bytes().into_iter().chain(part.bytes())).collect()
+    }
 }
 
 impl fmt::Display for CertificateIdentity {

@@ -8,11 +8,15 @@
 //! ```
 
 mod call;
+mod child;
 mod downgrade;
+mod upgrade;
 
 pub use self::{
     call::{Call, Item, Replies, call},
+    child::ChildServer,
     downgrade::Downgraded,
+    upgrade::{End, UpgradeHandle, upgrade},
 };
 use crate::{
     era,

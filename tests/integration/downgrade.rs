@@ -5,6 +5,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 use mcp_bridge::{
     config::{self, Options, Role},
     jsonrpc::RequestId,
+    metrics::Metrics,
     serve::{Prepared, Server},
     session::Limits,
     upstream::{Downgraded, LegacyServer},
@@ -168,7 +169,7 @@ impl Local {
         let config = config::parse(Path::new("test.yaml"), &text, &Options::default(), &|_| None).unwrap();
         let Role::Serve(config) = config.role else { panic!("not a server") };
         let prepared = Prepared::load(&config).unwrap().on(Arc::clone(server));
-        let server = Server::bind(*config, prepared).unwrap();
+        let server = Server::bind(prepared, &Metrics::of_serve(false)).unwrap();
         let (http, stop) = (Http::new(&server.url()), CancellationToken::new());
         let running = tokio::spawn(server.run(stop.clone().cancelled_owned(), std::future::pending()));
         Self { http, stop, running }

@@ -33,3 +33,4 @@ mod start;
 mod support;
 mod tls;
 mod tls_process;
+mod upgraded;
