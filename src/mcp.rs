@@ -13,6 +13,48 @@ pub const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-v
 /// `Last-Event-ID`: where a broken stream is taken up again.
 pub const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
+/// `Mcp-Method`: the method of a modern request, again.
+pub const METHOD_HEADER: HeaderName = HeaderName::from_static("mcp-method");
+/// `Mcp-Name`: the tool, prompt or resource of a modern request, again.
+pub const NAME_HEADER: HeaderName = HeaderName::from_static("mcp-name");
+/// What the names of headers begin with that repeat an argument of a tool.
+pub const PARAM_HEADER_PREFIX: &str = "mcp-param-";
+
+/// The revision without `initialize` and sessions.
+pub const MODERN_REVISION: &str = "2026-07-28";
+
+/// Keys of `_meta`. Source: revision 2026-07-28, `basic`, "`_meta`".
+pub mod meta {
+    /// The revision of a modern request.
+    pub const PROTOCOL_VERSION: &str = "io.modelcontextprotocol/protocolVersion";
+    /// Who sends a modern request.
+    pub const CLIENT_INFO: &str = "io.modelcontextprotocol/clientInfo";
+    /// What the sender of a modern request can do.
+    pub const CLIENT_CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";
+    /// The least severe log message that a modern request asks for.
+    pub const LOG_LEVEL: &str = "io.modelcontextprotocol/logLevel";
+    /// Who answers a modern request.
+    pub const SERVER_INFO: &str = "io.modelcontextprotocol/serverInfo";
+    /// The `subscriptions/listen` that a message belongs to.
+    pub const SUBSCRIPTION_ID: &str = "io.modelcontextprotocol/subscriptionId";
+    /// Asks for progress.
+    pub const PROGRESS_TOKEN: &str = "progressToken";
+}
+
+/// Error codes beyond those of JSON-RPC. Source: revision 2026-07-28, `basic`, "Error Codes".
+pub mod code {
+    /// Headers and body contradict each other.
+    pub const HEADER_MISMATCH: i32 = -32020;
+    /// The client has not declared a capability that the request needs.
+    pub const MISSING_CLIENT_CAPABILITY: i32 = -32021;
+    /// The revision of the request is not supported.
+    pub const UNSUPPORTED_VERSION: i32 = -32022;
+    /// Until 2025-11-25: there is no such resource.
+    pub const RESOURCE_NOT_FOUND: i32 = -32002;
+    /// 2025-11-25 only: the user must visit a URL first.
+    pub const URL_ELICITATION_REQUIRED: i32 = -32042;
+}
+
 /// Opens a legacy session.
 pub const INITIALIZE: &str = "initialize";
 /// The client's confirmation of `initialize`.
@@ -27,6 +69,51 @@ pub const SET_LEVEL: &str = "logging/setLevel";
 pub const SUBSCRIBE: &str = "resources/subscribe";
 /// Ends what [`SUBSCRIBE`] began.
 pub const UNSUBSCRIBE: &str = "resources/unsubscribe";
+/// Asks whether the other side is there; legacy only.
+pub const PING: &str = "ping";
+/// Asks a modern server who it is and what it can do.
+pub const DISCOVER: &str = "server/discover";
+/// Opens a modern stream of notifications.
+pub const LISTEN: &str = "subscriptions/listen";
+/// The first message of what [`LISTEN`] opened.
+pub const ACKNOWLEDGED: &str = "notifications/subscriptions/acknowledged";
+/// A log message.
+pub const MESSAGE: &str = "notifications/message";
+/// A resource has changed.
+pub const RESOURCE_UPDATED: &str = "notifications/resources/updated";
+/// The roots of the client have changed; legacy only.
+pub const ROOTS_CHANGED: &str = "notifications/roots/list_changed";
+/// Calls a tool.
+pub const CALL_TOOL: &str = "tools/call";
+/// Gets a prompt.
+pub const GET_PROMPT: &str = "prompts/get";
+/// Reads a resource.
+pub const READ_RESOURCE: &str = "resources/read";
+/// Lists the tools.
+pub const LIST_TOOLS: &str = "tools/list";
+/// Asks the user; of the server's.
+pub const ELICIT: &str = "elicitation/create";
+/// Asks the client's language model; of the server's.
+pub const SAMPLE: &str = "sampling/createMessage";
+/// Asks for the client's roots; of the server's.
+pub const LIST_ROOTS: &str = "roots/list";
+
+/// The requests that a modern server may answer with a question.
+const MAY_ASK: [&str; 3] = [CALL_TOOL, GET_PROMPT, READ_RESOURCE];
+
+/// Whether a modern server may answer `method` with a question of its own (`basic/patterns/mrtr`, "Supported Requests").
+pub fn may_ask(method: &str) -> bool {
+    MAY_ASK.contains(&method)
+}
+
+/// The requests whose complete results say how long they may be kept.
+const CACHEABLE: [&str; 6] =
+    [DISCOVER, LIST_TOOLS, "prompts/list", "resources/list", "resources/templates/list", READ_RESOURCE];
+
+/// Whether the results of `method` carry `ttlMs` and `cacheScope` (`server/utilities/caching`, "Cacheable Results").
+pub fn is_cacheable(method: &str) -> bool {
+    CACHEABLE.contains(&method)
+}
 
 /// Notifications that tell of the server's state and so belong to no exchange.
 const ABOUT_THE_SERVER: [&str; 4] = [

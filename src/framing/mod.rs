@@ -2,5 +2,6 @@
 
 pub mod hang_up;
 pub mod lines;
+pub mod queue;
 pub mod sse;
 pub mod writer;

@@ -5,11 +5,13 @@
 mod error;
 mod id;
 mod line;
+mod object;
 mod parse;
 
 pub use error::{ErrorObject, code};
 pub use id::RequestId;
 pub use line::Line;
+pub use object::Object;
 pub use parse::{Invalid, Payload, parse};
 use serde::Serialize;
 
@@ -70,14 +72,10 @@ impl Message {
 
 /// A notification of the bridge's own.
 pub fn notification<P: Serialize>(method: &str, params: &P) -> Line {
-    own(&serde_json::json!({ "jsonrpc": "2.0", "method": method, "params": params }))
+    Line::own(&serde_json::json!({ "jsonrpc": "2.0", "method": method, "params": params }))
 }
 
 /// A request of the bridge's own.
 pub fn request<P: Serialize>(id: &RequestId, method: &str, params: &P) -> Line {
-    own(&serde_json::json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params }))
-}
-
-fn own(value: &serde_json::Value) -> Line {
-    Line::new(value.to_string().into())
+    Line::own(&serde_json::json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params }))
 }

@@ -1,0 +1,142 @@
+//! What a modern request says of itself in `_meta`.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::Refusal;
+use crate::{
+    jsonrpc::{Kind, Line, Message, Object, RequestId},
+    mcp::{self, meta},
+};
+
+/// A request of a modern client.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// Its id, which is its sender's own.
+    pub id: RequestId,
+    /// Its method.
+    pub method: Box<str>,
+    /// Its text.
+    pub line: Line,
+    /// What it says of itself.
+    pub meta: Meta,
+}
+
+/// The `_meta` of a modern request, as far as the bridge needs it.
+///
+/// Source: revision 2026-07-28, `basic`, "Per-request protocol fields".
+#[derive(Debug, Clone)]
+pub struct Meta {
+    /// Who sends it.
+    pub client_info: Option<Box<RawValue>>,
+    /// What the sender can do: an object.
+    pub capabilities: Box<RawValue>,
+    /// The least severe log message that the sender wants, as it was written: any JSON value.
+    pub log_level: Option<Box<RawValue>>,
+    /// Under which token progress is to be reported.
+    pub progress_token: Option<RequestId>,
+}
+
+impl Request {
+    /// Reads a message that is a request.
+    ///
+    /// # Errors
+    /// When a member that every modern request has is missing or no such thing, or names a revision that is not modern.
+    pub fn read(message: Message) -> Result<Self, Refusal> {
+        let Kind::Request { id, method, progress_token } = message.kind else {
+            return Err(Refusal::InvalidParams("not a request".to_owned()));
+        };
+        let meta = Meta::read(&message.line, progress_token)?;
+        Ok(Self { id, method, line: message.line, meta })
+    }
+}
+
+impl Meta {
+    fn read(line: &Line, progress_token: Option<RequestId>) -> Result<Self, Refusal> {
+        let missing = |what: &str| Refusal::InvalidParams(format!("params._meta[\"{what}\"] is required"));
+        let unusable = |e: serde_json::Error| Refusal::InvalidParams(format!("params._meta: {e}"));
+        let envelope: Envelope = serde_json::from_str(line.as_str()).map_err(unusable)?;
+        let params = envelope.params.map_or_else(|| Ok(Object::default()), |p| Object::parse(p.get()));
+        let params = params.map_err(unusable)?;
+        let meta = params.object("_meta").map_err(unusable)?;
+        let version: Cow<str> =
+            meta.read(meta::PROTOCOL_VERSION).ok_or_else(|| missing(meta::PROTOCOL_VERSION))?;
+        if version != mcp::MODERN_REVISION {
+            return Err(Refusal::UnsupportedVersion(version.into()));
+        }
+        let capabilities = meta.get(meta::CLIENT_CAPABILITIES);
+        let capabilities = capabilities.filter(|value| Object::parse(value.get()).is_ok());
+        Ok(Self {
+            client_info: meta.get(meta::CLIENT_INFO).map(ToOwned::to_owned),
+            capabilities: capabilities.ok_or_else(|| missing(meta::CLIENT_CAPABILITIES))?.to_owned(),
+            log_level: meta.get(meta::LOG_LEVEL).map(ToOwned::to_owned),
+            progress_token,
+        })
+    }
+}
+
+#[derive(Deserialize)]
+struct Envelope<'a> {
+    #[serde(borrow)]
+    params: Option<&'a RawValue>,
+}
+
+/// The revision that a request names in `_meta`, which only modern clients do; whatever it is.
+///
+/// The substring test spares most legacy messages a second reading.
+pub fn declared_version(message: &Message) -> Option<Box<str>> {
+    memchr::memmem::find(message.line.bytes(), meta::PROTOCOL_VERSION.as_bytes())?;
+    let envelope: Envelope = serde_json::from_str(message.line.as_str()).ok()?;
+    let params = Object::parse(envelope.params?.get()).ok()?;
+    let meta = params.object("_meta").ok()?;
+    meta.read::<Cow<str>>(meta::PROTOCOL_VERSION).map(Into::into)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::jsonrpc::{Payload, parse};
+
+    fn message(params: &str) -> Message {
+        let text = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{params}}}"#);
+        let Ok(Payload::Single(message)) = parse(text.into()) else { panic!("{params}") };
+        message
+    }
+
+    const VERSION: &str = r#""io.modelcontextprotocol/protocolVersion":"2026-07-28""#;
+    const CAPABILITIES: &str = r#""io.modelcontextprotocol/clientCapabilities":{"roots":{}}"#;
+
+    #[test]
+    fn what_a_request_says_of_itself_is_read() {
+        let text = format!(r#"{{"_meta":{{{VERSION},{CAPABILITIES},"progressToken":"t"}}}}"#);
+        assert_eq!(declared_version(&message(&text)).as_deref(), Some("2026-07-28"));
+        let request = Request::read(message(&text)).unwrap();
+        assert_eq!(request.meta.capabilities.get(), r#"{"roots":{}}"#);
+        assert_eq!(request.meta.progress_token, Some(RequestId::String("t".into())));
+    }
+
+    #[test]
+    fn a_request_that_does_not_say_enough_is_refused() {
+        for (params, code) in [
+            ("{}".to_owned(), -32602),
+            (format!(r#"{{"_meta":{{{VERSION}}}}}"#), -32602),
+            (format!(r#"{{"_meta":{{{CAPABILITIES}}}}}"#), -32602),
+            (format!(r#"{{"_meta":{{{VERSION},"io.modelcontextprotocol/clientCapabilities":[]}}}}"#), -32602),
+            (format!(r#"{{"_meta":{{{VERSION},{VERSION},{CAPABILITIES}}}}}"#), -32602),
+            (
+                format!(r#"{{"_meta":{{{},{CAPABILITIES}}}}}"#, VERSION.replace("2026-07-28", "2025-11-25")),
+                -32022,
+            ),
+        ] {
+            assert_eq!(Request::read(message(&params)).unwrap_err().code(), code, "{params}");
+        }
+    }
+
+    #[test]
+    fn a_revision_among_the_arguments_is_none() {
+        let text = format!(r#"{{"arguments":{{"_meta":{{{VERSION}}}}}}}"#);
+        assert_eq!(declared_version(&message(&text)), None);
+    }
+}

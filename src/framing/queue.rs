@@ -1,0 +1,182 @@
+//! A queue that is bounded by the bytes that wait in it.
+
+use std::{
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc},
+    time::timeout,
+};
+
+/// What an item counts besides its own bytes, so that their number is bounded too.
+const OVERHEAD: usize = 256;
+
+/// The room that an item takes until it is dropped, which is when its bytes have gone on. An item that is bounded
+/// elsewhere takes none.
+#[derive(Debug, Default)]
+pub struct Room {
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+/// Why there is no room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoRoom {
+    /// The queue is full, and stayed so.
+    Full,
+    /// One of the ends is closed.
+    Closed,
+}
+
+/// The end that puts items in. Its clones share one queue.
+#[derive(Debug)]
+pub struct Sender<T> {
+    items: mpsc::UnboundedSender<(T, Room)>,
+    room: Arc<Semaphore>,
+    /// In bytes.
+    max: u32,
+}
+
+/// The end that takes items out. Dropping it closes the queue.
+#[derive(Debug)]
+pub struct Receiver<T> {
+    items: mpsc::UnboundedReceiver<(T, Room)>,
+    room: Arc<Semaphore>,
+}
+
+/// A queue of at most `max` bytes; one larger item may wait alone.
+pub fn bounded<T>(max: u32) -> (Sender<T>, Receiver<T>) {
+    let (sender, receiver) = mpsc::unbounded_channel();
+    let room = Arc::new(Semaphore::new(max as usize));
+    (Sender { items: sender, room: Arc::clone(&room), max }, Receiver { items: receiver, room })
+}
+
+impl<T> Clone for Sender<T> {
+    fn clone(&self) -> Self {
+        Self { items: self.items.clone(), room: Arc::clone(&self.room), max: self.max }
+    }
+}
+
+impl<T> Sender<T> {
+    /// Room for an item of `bytes`, if there is some now.
+    pub fn try_reserve(&self, bytes: usize) -> Result<Room, NoRoom> {
+        match Arc::clone(&self.room).try_acquire_many_owned(self.cost(bytes)) {
+            Ok(permit) => Ok(Room { _permit: Some(permit) }),
+            Err(TryAcquireError::Closed) => Err(NoRoom::Closed),
+            Err(TryAcquireError::NoPermits) => Err(NoRoom::Full),
+        }
+    }
+
+    /// Waits, in turn, for room for an item of `bytes`.
+    pub async fn reserve(&self, bytes: usize) -> Result<Room, NoRoom> {
+        let permit = Arc::clone(&self.room).acquire_many_owned(self.cost(bytes)).await;
+        permit.map(|permit| Room { _permit: Some(permit) }).map_err(|_| NoRoom::Closed)
+    }
+
+    /// As [`Self::reserve`], for at most `patience`.
+    pub async fn reserve_within(&self, bytes: usize, patience: Duration) -> Result<Room, NoRoom> {
+        // Mostly there is room, and then no timer is needed.
+        match self.try_reserve(bytes) {
+            Err(NoRoom::Full) => timeout(patience, self.reserve(bytes)).await.unwrap_or(Err(NoRoom::Full)),
+            done => done,
+        }
+    }
+
+    /// Puts an item in, in the room that was made for it; false when nobody will take it out.
+    pub fn send(&self, item: T, room: Room) -> bool {
+        self.items.send((item, room)).is_ok()
+    }
+
+    /// Makes no more room, also for those who wait for some. What is in the queue stays there.
+    pub fn close(&self) {
+        self.room.close();
+    }
+
+    /// Whether nobody takes items out any more.
+    pub fn is_closed(&self) -> bool {
+        self.items.is_closed()
+    }
+
+    /// Waits until nobody takes items out any more.
+    pub async fn closed(&self) {
+        self.items.closed().await;
+    }
+
+    fn cost(&self, bytes: usize) -> u32 {
+        u32::try_from(bytes.saturating_add(OVERHEAD)).unwrap_or(u32::MAX).min(self.max)
+    }
+}
+
+impl<T> Receiver<T> {
+    /// The next item, with its room; `None` when every sender is gone.
+    pub async fn recv(&mut self) -> Option<(T, Room)> {
+        self.items.recv().await
+    }
+
+    /// As [`Self::recv`], for an item whose bytes go on at once.
+    pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<T>> {
+        let next = ready!(self.items.poll_recv(cx));
+        Poll::Ready(next.map(|(item, _room)| item))
+    }
+
+    /// Takes nothing more in.
+    pub fn close(&mut self) {
+        self.items.close();
+        self.room.close();
+    }
+}
+
+impl<T> Drop for Receiver<T> {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAX: u32 = 10_000;
+
+    #[tokio::test]
+    async fn what_waits_is_bounded_in_bytes_and_in_number() {
+        let (sender, mut receiver) = bounded(MAX);
+        let half = || sender.try_reserve(4_000);
+        let (one, two) = (half().unwrap(), half().unwrap());
+        assert_eq!(half().unwrap_err(), NoRoom::Full);
+        assert!(sender.send('a', one) && sender.send('b', two));
+        assert_eq!(receiver.recv().await.unwrap().0, 'a');
+        drop(half().unwrap());
+        assert_eq!(receiver.recv().await.unwrap().0, 'b');
+        let rooms: Vec<_> = std::iter::from_fn(|| sender.try_reserve(0).ok()).collect();
+        assert_eq!(rooms.len(), MAX as usize / OVERHEAD);
+    }
+
+    #[tokio::test]
+    async fn an_item_larger_than_the_queue_waits_alone() {
+        let (sender, receiver) = bounded::<()>(MAX);
+        let room = sender.try_reserve(1 << 40).unwrap();
+        assert_eq!(sender.try_reserve(0).unwrap_err(), NoRoom::Full);
+        drop(room);
+        let small = sender.try_reserve(0).unwrap();
+        assert_eq!(sender.try_reserve(1 << 40).unwrap_err(), NoRoom::Full);
+        drop((small, receiver));
+        assert_eq!(sender.try_reserve(0).unwrap_err(), NoRoom::Closed);
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_room_learns_that_there_will_be_none() {
+        let (sender, receiver) = bounded::<()>(MAX);
+        let _all = sender.try_reserve(1 << 40).unwrap();
+        let waiting = tokio::spawn({
+            let sender = sender.clone();
+            async move { sender.reserve(0).await.unwrap_err() }
+        });
+        tokio::task::yield_now().await;
+        drop(receiver);
+        assert_eq!(waiting.await.unwrap(), NoRoom::Closed);
+        assert!(sender.is_closed() && !sender.send((), Room::default()));
+    }
+}
