@@ -91,6 +91,8 @@ pub const GET_PROMPT: &str = "prompts/get";
 pub const READ_RESOURCE: &str = "resources/read";
 /// Lists the tools.
 pub const LIST_TOOLS: &str = "tools/list";
+/// The tools have changed.
+pub const TOOLS_CHANGED: &str = "notifications/tools/list_changed";
 /// Asks the user; of the server's.
 pub const ELICIT: &str = "elicitation/create";
 /// Asks the client's language model; of the server's.
@@ -106,6 +108,20 @@ pub fn may_ask(method: &str) -> bool {
     MAY_ASK.contains(&method)
 }
 
+/// The requests of the tasks extension that name a task.
+const ABOUT_A_TASK: [&str; 3] = ["tasks/get", "tasks/update", "tasks/cancel"];
+
+/// Which member of its parameters `Mcp-Name` repeats of a request
+/// (`basic/transports/streamable-http`, "Request Metadata", and the tasks extension).
+pub fn named_by(method: &str) -> Option<&'static str> {
+    match method {
+        CALL_TOOL | GET_PROMPT => Some("name"),
+        READ_RESOURCE => Some("uri"),
+        method if ABOUT_A_TASK.contains(&method) => Some("taskId"),
+        _ => None,
+    }
+}
+
 /// The requests whose complete results say how long they may be kept.
 const CACHEABLE: [&str; 6] =
     [DISCOVER, LIST_TOOLS, "prompts/list", "resources/list", "resources/templates/list", READ_RESOURCE];
@@ -119,8 +135,8 @@ pub fn is_cacheable(method: &str) -> bool {
 const ABOUT_THE_SERVER: [&str; 4] = [
     "notifications/prompts/list_changed",
     "notifications/resources/list_changed",
-    "notifications/resources/updated",
-    "notifications/tools/list_changed",
+    RESOURCE_UPDATED,
+    TOOLS_CHANGED,
 ];
 
 /// Whether a notification belongs to no exchange, whatever is in flight.

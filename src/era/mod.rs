@@ -3,11 +3,12 @@
 //! Legacy revisions (2024-11-05 to 2025-11-25) open a session with `initialize`; modern ones (2026-07-28) say with each
 //! request who sends it. What is common to both stands in `jsonrpc` and `mcp`.
 
+pub mod headers;
 mod refusal;
 mod request;
 #[cfg(test)]
-#[allow(dead_code, reason = "the translators bring the scripts")]
 mod script;
+pub mod shared;
 
 pub use self::{
     refusal::Refusal,

@@ -7,6 +7,7 @@ mod id;
 mod line;
 mod object;
 mod parse;
+mod splice;
 
 pub use error::{ErrorObject, code};
 pub use id::RequestId;
@@ -14,6 +15,7 @@ pub use line::Line;
 pub use object::Object;
 pub use parse::{Invalid, Payload, parse};
 use serde::Serialize;
+pub use splice::{Members, Splice};
 
 /// One request, notification or response.
 #[derive(Debug, Clone)]

@@ -142,7 +142,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Object<'a> {
 
 /// A member's name; borrowed unless it is written with escapes.
 #[derive(Deserialize)]
-struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
+pub(super) struct Key<'a>(#[serde(borrow)] pub(super) Cow<'a, str>);
 
 #[cfg(test)]
 mod tests {
