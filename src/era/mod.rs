@@ -12,5 +12,5 @@ pub mod shared;
 
 pub use self::{
     refusal::Refusal,
-    request::{Meta, Request, declared_version},
+    request::{Meta, Request, declared_version, own_info},
 };

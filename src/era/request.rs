@@ -3,11 +3,11 @@
 use std::borrow::Cow;
 
 use serde::Deserialize;
-use serde_json::value::RawValue;
+use serde_json::{Value, json, value::RawValue};
 
 use super::Refusal;
 use crate::{
-    jsonrpc::{Kind, Line, Message, Object, RequestId},
+    jsonrpc::{self, Kind, Line, Message, Object, RequestId},
     mcp::{self, meta},
 };
 
@@ -39,7 +39,29 @@ pub struct Meta {
     pub progress_token: Option<RequestId>,
 }
 
+/// Who the bridge is when it asks for itself: an `Implementation`.
+pub fn own_info() -> Value {
+    json!({ "name": env!("CARGO_PKG_NAME"), "version": env!("CARGO_PKG_VERSION") })
+}
+
 impl Request {
+    /// A request of the bridge's own, which declares no capability.
+    pub fn own(method: &str, mut params: serde_json::Map<String, Value>) -> Self {
+        let id = RequestId::from(1);
+        params.insert(
+            "_meta".to_owned(),
+            json!({
+                meta::PROTOCOL_VERSION: mcp::MODERN_REVISION,
+                meta::CLIENT_INFO: own_info(),
+                meta::CLIENT_CAPABILITIES: {},
+            }),
+        );
+        let line = jsonrpc::request(&id, method, &params);
+        let meta =
+            Meta { client_info: None, capabilities: Object::default().to_raw(), log_level: None, progress_token: None };
+        Self { id, method: method.into(), line, meta }
+    }
+
     /// Reads a message that is a request.
     ///
     /// # Errors
@@ -132,6 +154,15 @@ mod tests {
         ] {
             assert_eq!(Request::read(message(&params)).unwrap_err().code(), code, "{params}");
         }
+    }
+
+    #[test]
+    fn a_request_of_the_bridges_own_is_what_it_asks_of_others() {
+        let own = Request::own(mcp::DISCOVER, serde_json::Map::new());
+        let Ok(Payload::Single(message)) = parse(own.line.bytes().clone()) else { panic!("{own:?}") };
+        let read = Request::read(message).unwrap();
+        assert_eq!((&read.id, &*read.method), (&own.id, mcp::DISCOVER));
+        assert!(read.meta.client_info.unwrap().get().contains("mcp-bridge"));
     }
 
     #[test]

@@ -8,8 +8,12 @@
 //! ```
 
 mod call;
+mod tools;
 
-pub use self::call::{Call, Item, Replies, call};
+pub use self::{
+    call::{Call, Item, Replies, call},
+    tools::{Catalog, Edition},
+};
 use crate::{
     era,
     jsonrpc::{ErrorObject, Line, Message, RequestId},
