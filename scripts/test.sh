@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs what the tests need, and runs them all; CI does the same.
 #
-#   scripts/test.sh           # everything, with the official SDKs, the Inspector, the reference servers and a FIPS provider
+#   scripts/test.sh           # everything, with the official SDKs, the Inspector, the reference servers, the
+#                             # conformance suite and a FIPS provider
 #   scripts/test.sh --quick   # only what needs no npm, no PyPI, no cargo-deny and no FIPS provider
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -24,6 +25,8 @@ main() {
     install_missing venv npm
     export MCP_BRIDGE_PEERS=${MCP_BRIDGE_PEERS:-$PWD/target/peers}
     run tests/peers/setup.sh "$MCP_BRIDGE_PEERS"
+    export MCP_BRIDGE_CONFORMANCE=${MCP_BRIDGE_CONFORMANCE:-$PWD/target/conformance}
+    run tests/conformance/setup.sh "$MCP_BRIDGE_CONFORMANCE"
     install_fips_provider
     install_cargo_deny
   fi

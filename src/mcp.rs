@@ -182,6 +182,16 @@ impl LegacyRevision {
     pub fn has_batches(self) -> bool {
         self == Self::V2025_03_26
     }
+
+    /// Whether requests name the revision in [`PROTOCOL_VERSION`].
+    pub fn has_version_header(self) -> bool {
+        self >= Self::V2025_06_18
+    }
+
+    /// Whether an event stream begins with an event that only names a point to resume from.
+    pub fn has_priming(self) -> bool {
+        self >= Self::V2025_11_25
+    }
 }
 
 impl fmt::Display for LegacyRevision {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use tokio::{
-    sync::{Notify, watch},
+    sync::{Notify, oneshot, watch},
     time::timeout,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -31,6 +31,8 @@ use crate::{
 
 /// How long the server may take to take in a message that wants no answer.
 const NOTIFY_PATIENCE: Duration = Duration::from_secs(30);
+/// How long the client's next message waits for the server to open its own stream.
+const LISTEN_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Where the server's messages go.
 #[derive(Debug)]
@@ -111,7 +113,8 @@ impl Bridge {
                 self.notify(&message.line, method).await;
                 if confirms {
                     self.use_session();
-                    self.listen();
+                    // What follows may have the server ask something, which it can do only on a stream that is open.
+                    let _ = timeout(LISTEN_PATIENCE, self.listen()).await;
                 }
             }
             Kind::Response { .. } => self.notify(&message.line, "an answer").await,
@@ -157,15 +160,18 @@ impl Bridge {
         self.epoch.send_replace(epoch);
     }
 
-    /// Listens to the session in use, and no longer to the one before.
-    fn listen(self: &Arc<Self>) {
+    /// Listens to the session in use, and no longer to the one before. What is returned resolves when the server has
+    /// answered the first attempt, or will not.
+    fn listen(self: &Arc<Self>) -> oneshot::Receiver<()> {
         let (bridge, ended) = (Arc::clone(self), self.stop_listening());
+        let (answered, first) = oneshot::channel();
         tokio::spawn(async move {
             tokio::select! {
-                () = listen::run(&bridge) => {}
+                () = listen::run(&bridge, answered) => {}
                 () = ended.cancelled() => {}
             }
         });
+        first
     }
 
     fn stop_listening(&self) -> CancellationToken {
@@ -205,7 +211,7 @@ impl Bridge {
                 // As is usual where the client has cancelled the request meanwhile.
                 return log::info!("an answer of the server's is dropped: nobody waits for it");
             };
-            if let Some(change) = change.filter(|_| !is_error) {
+            if !is_error {
                 self.session().granted(change, &message.line);
             }
         }
@@ -225,11 +231,6 @@ impl Bridge {
             self.fail(Some(id), error).await;
         }
         waits
-    }
-
-    /// Whether a request still waits for its answer.
-    pub(super) fn is_waiting(&self, id: &RequestId) -> bool {
-        self.in_flight.is_waiting(id)
     }
 
     async fn fail(&self, id: Option<&RequestId>, error: &ErrorObject) {

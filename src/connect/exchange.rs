@@ -139,7 +139,7 @@ impl Exchange<'_> {
                 for message in self.times.limit(answer::json(body)).await? {
                     self.bridge.deliver(message, Some(self.id)).await;
                 }
-                if self.bridge.is_waiting(self.id) {
+                if !self.is_answered() {
                     return Err(Failure::Unusable("it answers another request".to_owned()));
                 }
                 Ok(())
@@ -154,6 +154,11 @@ impl Exchange<'_> {
             Answer::OnStream(stream) => self.wait(&stream).await,
             Answer::Refused(refused) => self.refused(refused).await,
         }
+    }
+
+    /// Whether the answer is there. The id may wait again by now, for a request that came after it.
+    fn is_answered(&self) -> bool {
+        self.waiting.answered.is_cancelled()
     }
 
     /// Waits for an answer that comes by the stream of the session, which somebody else reads.
@@ -175,7 +180,7 @@ impl Exchange<'_> {
 
     async fn stream(&self, mut events: Events) -> Result<(), Failure> {
         let mut resume = Resume::default();
-        while self.bridge.is_waiting(self.id) {
+        while !self.is_answered() {
             let ended = match self.times.limit(events.next()).await {
                 Ok(Some(message)) => {
                     self.bridge.deliver(message, Some(self.id)).await;

@@ -25,7 +25,7 @@ pub(super) struct InFlight(Mutex<HashMap<RequestId, Entry>>);
 struct Entry {
     waiting: Waiting,
     progress_token: Option<RequestId>,
-    change: Option<Change>,
+    change: Change,
 }
 
 /// What happens to a request while it waits. Clones are about the same request.
@@ -64,14 +64,9 @@ impl InFlight {
         Ok(waiting)
     }
 
-    /// Whether a request still waits for its answer.
-    pub(super) fn is_waiting(&self, id: &RequestId) -> bool {
-        self.entries().contains_key(id)
-    }
-
-    /// Ends the wait for an answer that is there; `None` if nobody waits for it. Otherwise, what the request changes
-    /// in the session.
-    pub(super) fn answered(&self, id: &RequestId) -> Option<Option<Change>> {
+    /// Ends the wait for an answer that is there, and says what the request changes in the session; `None` if nobody
+    /// waits for it.
+    pub(super) fn answered(&self, id: &RequestId) -> Option<Change> {
         let entry = self.entries().remove(id)?;
         entry.waiting.answered.cancel();
         Some(entry.change)

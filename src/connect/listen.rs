@@ -6,7 +6,7 @@ use std::{
 };
 
 use hyper::{StatusCode, header::HeaderValue};
-use tokio::time::sleep;
+use tokio::{sync::oneshot, time::sleep};
 
 use super::{
     answer::{Answer, Events},
@@ -34,8 +34,10 @@ enum Outcome {
     Reopened,
 }
 
-/// Listens to the client's session, and to those that replace it when it is lost, until dropped.
-pub(super) async fn run(bridge: &Arc<Bridge>) {
+/// Listens to the client's session, and to those that replace it when it is lost, until dropped. Tells when the server
+/// has `answered` the first attempt.
+pub(super) async fn run(bridge: &Arc<Bridge>, answered: oneshot::Sender<()>) {
+    let mut answered = Some(answered);
     let mut epochs = bridge.epoch.subscribe();
     let mut delays = Delays::new(bridge.remote.config.retry);
     let mut resume = None;
@@ -43,7 +45,7 @@ pub(super) async fn run(bridge: &Arc<Bridge>) {
         let began = Instant::now();
         epochs.mark_unchanged();
         let attempt = tokio::select! {
-            attempt = listen(bridge, resume.as_ref()) => attempt,
+            attempt = listen(bridge, resume.as_ref(), &mut answered) => attempt,
             _ = epochs.changed() => Ok(Outcome::Reopened),
         };
         let wait = match attempt {
@@ -100,14 +102,20 @@ fn failed(delays: &mut Delays, why: &str) -> Option<Duration> {
     delay
 }
 
-async fn listen(bridge: &Arc<Bridge>, resume: Option<&HeaderValue>) -> Result<Outcome, Failure> {
+async fn listen(
+    bridge: &Arc<Bridge>,
+    resume: Option<&HeaderValue>,
+    answered: &mut Option<oneshot::Sender<()>>,
+) -> Result<Outcome, Failure> {
     let (epoch, channel) = bridge.session().channel();
     let channel = channel.ok_or(Failure::NoSession)?;
     if channel.is_over() {
         bridge.reopen(epoch, None).await?;
         return Ok(Outcome::Reopened);
     }
-    let answer = channel.listen(&bridge.remote, resume).await?;
+    let answer = channel.listen(&bridge.remote, resume).await;
+    drop(answered.take());
+    let answer = answer?;
     if channel.is_lost(&answer) {
         bridge.reopen(epoch, None).await?;
         return Ok(Outcome::Reopened);

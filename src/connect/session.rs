@@ -47,6 +47,8 @@ impl Request {
 /// What a request changes in the session if the server grants it.
 #[derive(Debug)]
 pub(super) enum Change {
+    /// Nothing that is remembered.
+    Nothing,
     /// `initialize`: from now on a revision is spoken.
     Open,
     /// Another log level.
@@ -58,14 +60,17 @@ pub(super) enum Change {
 }
 
 impl Change {
-    pub(super) fn asked_by(request: &Message) -> Option<Self> {
-        match request.method()? {
-            mcp::INITIALIZE => Some(Self::Open),
-            mcp::SET_LEVEL => Request::of(request).map(Self::Level),
-            mcp::SUBSCRIBE => Some(Self::Subscribe(uri(request)?, Request::of(request)?)),
-            mcp::UNSUBSCRIBE => uri(request).map(Self::Unsubscribe),
+    pub(super) fn asked_by(message: &Message) -> Self {
+        let change = match message.method() {
+            Some(mcp::INITIALIZE) => Some(Self::Open),
+            Some(mcp::SET_LEVEL) => Request::of(message).map(Self::Level),
+            Some(mcp::SUBSCRIBE) => {
+                uri(message).zip(Request::of(message)).map(|(uri, request)| Self::Subscribe(uri, request))
+            }
+            Some(mcp::UNSUBSCRIBE) => uri(message).map(Self::Unsubscribe),
             _ => None,
-        }
+        };
+        change.unwrap_or(Self::Nothing)
     }
 }
 
@@ -132,6 +137,7 @@ impl Session {
     /// The server has granted a change with `answer`.
     pub(super) fn granted(&mut self, change: Change, answer: &Line) {
         match change {
+            Change::Nothing => {}
             Change::Open => {
                 if let (Some(channel), Some(version)) = (&self.channel, version(answer)) {
                     channel.speaks(version);
@@ -205,7 +211,7 @@ mod tests {
         let initialize = message(r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"x":1}}"#);
         session.begin(&initialize);
         assert!(session.memory().is_none(), "it is not open yet");
-        session.granted(Change::asked_by(&initialize).unwrap(), &message(OPENED).line);
+        session.granted(Change::asked_by(&initialize), &message(OPENED).line);
         session
     }
 
@@ -220,7 +226,7 @@ mod tests {
             r#"{"jsonrpc":"2.0","id":4,"method":"resources/subscribe","params":{"uri":"b"}}"#,
             r#"{"jsonrpc":"2.0","id":5,"method":"resources/unsubscribe","params":{"uri":"a"}}"#,
         ] {
-            session.granted(Change::asked_by(&message(text)).unwrap(), &message(GRANTED).line);
+            session.granted(Change::asked_by(&message(text)), &message(GRANTED).line);
         }
         let memory = session.memory().unwrap();
         assert_eq!(memory.version, "2025-06-18");

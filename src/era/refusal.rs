@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::{
-    jsonrpc::{Kind, Line, Message, RequestId, code},
+    jsonrpc::{Kind, Message, Object, RequestId, code},
     mcp,
 };
 
@@ -63,8 +63,12 @@ impl Refusal {
         if let Some(data) = self.data() {
             error["data"] = data;
         }
-        let response = json!({ "jsonrpc": "2.0", "id": id, "error": error });
-        Message { line: Line::own(&response), kind: Kind::Response { id: id.cloned(), is_error: true } }
+        // Not by way of a `Value`, which does not hold each number that an id may be.
+        let mut response = Object::default();
+        response.put("jsonrpc", &"2.0");
+        response.put("id", &id);
+        response.put("error", &error);
+        Message { line: response.to_line(), kind: Kind::Response { id: id.cloned(), is_error: true } }
     }
 }
 
@@ -79,5 +83,13 @@ mod tests {
         assert_eq!(value["error"]["code"], -32022);
         assert_eq!(value["error"]["data"], json!({ "supported": ["2026-07-28"], "requested": "1900-01-01" }));
         assert_eq!(value["id"], 1);
+        let huge = RequestId::from_json("1e400").unwrap();
+        assert!(
+            Refusal::InvalidParams(String::new())
+                .response(Some(&huge))
+                .line
+                .as_str()
+                .contains(r#""id":1e400"#)
+        );
     }
 }

@@ -23,7 +23,7 @@ pub async fn hang_up(pipe: impl AsFd + Send + 'static) {
         log::debug!("that standard output is closed will be noticed with the next message: {e}");
     }
     if gone.await.is_err() {
-        pending().await
+        pending::<()>().await;
     }
 }
 

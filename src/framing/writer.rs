@@ -1,22 +1,17 @@
 //! Lines to a reader that may be slow, behind a bounded queue.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use bytes::Buf;
 use thiserror::Error;
-use tokio::{
-    io::{AsyncWrite, AsyncWriteExt},
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
-    time::timeout,
-};
+use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio_util::sync::CancellationToken;
 
+use super::queue::{self, NoRoom, Receiver, Room, Sender};
 use crate::jsonrpc::Line;
 
 /// Most bytes that wait for the reader; one larger message may wait alone.
-const MAX_QUEUED: usize = 16 * 1024 * 1024;
-/// What a message counts besides its text, so that their number is bounded too.
-const OVERHEAD: usize = 256;
+const MAX_QUEUED: u32 = 16 * 1024 * 1024;
 /// How long a message waits for room in the queue.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -31,13 +26,21 @@ pub enum Unwritable {
     Closed,
 }
 
+impl From<NoRoom> for Unwritable {
+    fn from(e: NoRoom) -> Self {
+        match e {
+            NoRoom::Full => Self::Deaf,
+            NoRoom::Closed => Self::Closed,
+        }
+    }
+}
+
 /// Writes lines to a pipe. Whole lines only: what was queued is written though nobody waits for it any more.
 ///
 /// Its clones share one queue.
 #[derive(Debug, Clone)]
 pub struct Writer {
-    queue: mpsc::UnboundedSender<(Line, OwnedSemaphorePermit)>,
-    room: Arc<Semaphore>,
+    queue: Sender<Line>,
     closing: CancellationToken,
     abandoned: CancellationToken,
 }
@@ -46,17 +49,16 @@ pub struct Writer {
 #[derive(Debug)]
 pub struct Reserved<'a> {
     writer: &'a Writer,
-    permit: OwnedSemaphorePermit,
+    room: Room,
 }
 
 impl Writer {
     /// Takes charge of `pipe`. Must run inside a Tokio runtime.
     pub fn new(pipe: impl AsyncWrite + Send + Unpin + 'static) -> Self {
-        let (queue, lines) = mpsc::unbounded_channel();
-        let room = Arc::new(Semaphore::new(MAX_QUEUED));
+        let (queue, lines) = queue::bounded(MAX_QUEUED);
         let (closing, abandoned) = (CancellationToken::new(), CancellationToken::new());
         // Ends with the queue, on `close`, or when the reader is gone and so the pipe broken.
-        let writing = write_all(lines, pipe, Arc::clone(&room), closing.clone());
+        let writing = write_all(lines, pipe, closing.clone());
         let given_up = abandoned.clone();
         tokio::spawn(async move {
             tokio::select! {
@@ -64,43 +66,36 @@ impl Writer {
                 () = given_up.cancelled() => {}
             }
         });
-        Self { queue, room, closing, abandoned }
+        Self { queue, closing, abandoned }
     }
 
     /// Waits for room for `line`, in turn, for as long as a reader that works would need.
     pub async fn reserve(&self, line: &Line) -> Result<Reserved<'_>, Unwritable> {
-        let permit = timeout(PATIENCE, Arc::clone(&self.room).acquire_many_owned(cost(line)));
-        match permit.await {
-            Ok(Ok(permit)) => Ok(Reserved { writer: self, permit }),
-            Ok(Err(_)) => Err(Unwritable::Closed),
-            Err(_) => Err(Unwritable::Deaf),
-        }
+        let room = self.queue.reserve_within(line.len(), PATIENCE).await?;
+        Ok(Reserved { writer: self, room })
     }
 
     /// Queues `line` when there is room, however long that takes.
     pub async fn send(&self, line: Line) -> Result<(), Unwritable> {
-        let permit = Arc::clone(&self.room).acquire_many_owned(cost(&line)).await;
-        Reserved { writer: self, permit: permit.map_err(|_| Unwritable::Closed)? }.send(line)
+        let room = self.queue.reserve(line.len()).await?;
+        Reserved { writer: self, room }.send(line)
     }
 
     /// Queues `line` if there is room now.
     pub fn try_send(&self, line: Line) -> Result<(), Unwritable> {
-        match Arc::clone(&self.room).try_acquire_many_owned(cost(&line)) {
-            Ok(permit) => Reserved { writer: self, permit }.send(line),
-            Err(_) if self.room.is_closed() => Err(Unwritable::Closed),
-            Err(_) => Err(Unwritable::Deaf),
-        }
+        let room = self.queue.try_reserve(line.len())?;
+        Reserved { writer: self, room }.send(line)
     }
 
     /// Takes no more lines, and closes the pipe when those that wait are written.
     pub fn close(&self) {
-        self.room.close();
+        self.queue.close();
         self.closing.cancel();
     }
 
     /// Gives up what is still to be written.
     pub fn abandon(&self) {
-        self.room.close();
+        self.queue.close();
         self.abandoned.cancel();
     }
 
@@ -113,27 +108,18 @@ impl Writer {
 impl Reserved<'_> {
     /// Queues the line that room was reserved for.
     pub fn send(self, line: Line) -> Result<(), Unwritable> {
-        self.writer.queue.send((line, self.permit)).map_err(|_| Unwritable::Closed)
+        if self.writer.queue.send(line, self.room) { Ok(()) } else { Err(Unwritable::Closed) }
     }
 }
 
-fn cost(line: &Line) -> u32 {
-    u32::try_from((line.len() + OVERHEAD).min(MAX_QUEUED)).unwrap_or(u32::MAX)
-}
-
-async fn write_all(
-    mut lines: mpsc::UnboundedReceiver<(Line, OwnedSemaphorePermit)>,
-    mut pipe: impl AsyncWrite + Unpin,
-    room: Arc<Semaphore>,
-    closing: CancellationToken,
-) {
+async fn write_all(mut lines: Receiver<Line>, mut pipe: impl AsyncWrite + Unpin, closing: CancellationToken) {
     loop {
         let next = tokio::select! {
             biased;
             next = lines.recv() => next,
             () = closing.cancelled() => None,
         };
-        let Some((line, _permit)) = next else { break };
+        let Some((line, _room)) = next else { break };
         let mut text = line.bytes().clone().chain(&b"\n"[..]);
         let written = async {
             pipe.write_all_buf(&mut text).await?;
@@ -144,5 +130,4 @@ async fn write_all(
             break;
         }
     }
-    room.close();
 }

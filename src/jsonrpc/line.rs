@@ -19,11 +19,6 @@ impl Line {
         }
     }
 
-    /// The text of a message of the bridge's own.
-    pub fn own(value: &serde_json::Value) -> Self {
-        Self::new(value.to_string().into())
-    }
-
     /// A copy that holds no more memory than the text needs: what was read together shares one buffer.
     #[must_use]
     pub fn detached(&self) -> Self {

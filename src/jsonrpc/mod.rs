@@ -74,10 +74,42 @@ impl Message {
 
 /// A notification of the bridge's own.
 pub fn notification<P: Serialize>(method: &str, params: &P) -> Line {
-    Line::own(&serde_json::json!({ "jsonrpc": "2.0", "method": method, "params": params }))
+    own(None, method, params)
 }
 
 /// A request of the bridge's own.
 pub fn request<P: Serialize>(id: &RequestId, method: &str, params: &P) -> Line {
-    Line::own(&serde_json::json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params }))
+    own(Some(id), method, params)
+}
+
+fn own<P: Serialize>(id: Option<&RequestId>, method: &str, params: &P) -> Line {
+    #[derive(Serialize)]
+    struct Own<'a, P> {
+        jsonrpc: &'static str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        id: Option<&'a RequestId>,
+        method: &'a str,
+        params: &'a P,
+    }
+    // Not by way of a `Value`, which does not hold each number that an id may be.
+    let text = serde_json::to_vec(&Own { jsonrpc: "2.0", id, method, params }).unwrap_or_default();
+    Line::new(text.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_bridge_says_of_itself_names_ids_as_they_are() {
+        for text in ["7", "1e400", "-1.5", "12345678901234567890123", r#""a\"b""#] {
+            let id = RequestId::from_json(text).unwrap();
+            let line = request(&id, "x", &[&id]);
+            assert_eq!(
+                line.as_str(),
+                format!(r#"{{"jsonrpc":"2.0","id":{text},"method":"x","params":[{text}]}}"#)
+            );
+            assert!(notification("x", &[&id]).as_str().ends_with(&format!("[{text}]}}")));
+        }
+    }
 }

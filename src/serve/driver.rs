@@ -71,6 +71,10 @@ pub(super) async fn drive(
         End::Exited => log::warn!("session {session}: ended: the MCP server {exit}"),
         _ => log::info!("session {session}: ended: {}; the MCP server {exit}", words(&end)),
     }
+    let dropped = live.replay_dropped();
+    if dropped > 0 {
+        log::info!("session {session}: {dropped} messages were not kept for Last-Event-ID until its end");
+    }
     exit
 }
 

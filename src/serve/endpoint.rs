@@ -49,8 +49,8 @@ async fn post(
     if !media::is_json(request.headers()) {
         return Err(Refusal::ContentType);
     }
-    check_version(request.headers())?;
     let session = session(app, request.headers(), &principal)?;
+    check_version(request.headers(), session.as_deref())?;
     let body = http::collect(request.into_body(), app.config.max_body_size, app.config.read_timeout);
     let payload = jsonrpc::parse(body.await.map_err(Refusal::Body)?).map_err(Refusal::Invalid)?;
     match (session, payload) {
@@ -216,8 +216,8 @@ fn get(app: &Arc<App>, headers: &HeaderMap, principal: &Principal) -> Result<Res
     if !Accepts::of(headers).events {
         return Err(Refusal::NotAcceptable("text/event-stream"));
     }
-    check_version(headers)?;
     let live = session(app, headers, principal)?.ok_or(Refusal::NoSession)?;
+    check_version(headers, Some(&live))?;
     let last = last_event(headers)?;
     let inbox = live.listen(last).map_err(|e| match e {
         Unresumable::Gone => Refusal::UnknownSession,
@@ -258,10 +258,12 @@ fn session(app: &App, headers: &HeaderMap, principal: &Principal) -> Result<Opti
 }
 
 /// An unknown revision is refused: `basic/transports`, "Protocol Version Header".
-fn check_version(headers: &HeaderMap) -> Result<(), Refusal> {
+fn check_version(headers: &HeaderMap, session: Option<&Live>) -> Result<(), Refusal> {
     for value in headers.get_all(mcp::PROTOCOL_VERSION) {
         let name = String::from_utf8_lossy(value.as_bytes());
-        if LegacyRevision::parse(&name).is_none() {
+        let admitted =
+            session.map_or(LegacyRevision::parse(&name).is_some(), |live| live.admits_version(&name));
+        if !admitted {
             return Err(Refusal::ProtocolVersion(name.chars().take(32).collect()));
         }
     }

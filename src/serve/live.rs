@@ -15,8 +15,11 @@ use tokio_util::sync::CancellationToken;
 use super::stream::{self, Inbox, Outbox};
 use crate::{
     auth::Principal,
-    framing::writer::{Unwritable, Writer},
-    jsonrpc::{ErrorObject, Line, Message},
+    framing::{
+        queue::Room,
+        writer::{Unwritable, Writer},
+    },
+    jsonrpc::{self, ErrorObject, Line, Message},
     mcp::{self, LegacyRevision},
     session::{Delivery, EventId, Intake, Replay, Session, StreamId, StreamKind},
 };
@@ -136,6 +139,11 @@ impl Live {
         self.state().session.revision()
     }
 
+    /// Whether a request may name that revision.
+    pub(super) fn admits_version(&self, named: &str) -> bool {
+        self.state().session.admits_version(named)
+    }
+
     fn new_stream(&self) -> (StreamId, Outbox, Inbox) {
         let id = StreamId(self.streams.fetch_add(1, Ordering::Relaxed));
         let (outbox, inbox) = self.ends_of(id);
@@ -162,8 +170,9 @@ impl Live {
             match self.pass(&message, id, streams, Some(&outbox)).await {
                 Ok(()) => {}
                 Err(Refused::Error(error)) if !single => {
-                    let line = Some(error.response(message.request_id()).line);
-                    outbox.push_now(Delivery { stream: id, line, response: true, last: false }, None);
+                    let answers = message.request_id().cloned();
+                    let line = Some(error.response(answers.as_ref()).line);
+                    outbox.push_now(Delivery { stream: id, line, answers, last: false }, None);
                 }
                 Err(refused) => return Err(refused),
             }
@@ -173,7 +182,7 @@ impl Live {
             if state.session.complete_batch(id) {
                 // All has been answered before the last was passed on, or nothing was let in.
                 state.outboxes.entry(id).or_insert(outbox);
-                state.deliver_now(vec![Delivery { stream: id, line: None, response: false, last: true }]);
+                state.deliver_now(vec![Delivery::end(id)]);
             }
         }
         Ok(inbox)
@@ -240,15 +249,14 @@ impl Live {
 
     /// Puts an answer of the bridge's own on the one stream.
     pub(super) fn answer_on_only_stream(&self, answer: &Message) {
-        let line = Some(answer.line.clone());
-        self.state().deliver_now(vec![Delivery { stream: ONLY_STREAM, line, response: true, last: false }]);
+        self.state().deliver_now(vec![Delivery::passing(ONLY_STREAM, answer.line.clone())]);
     }
 
     /// The answer on a stream is sent as events. The id to prime it with, for clients of revisions that know of it.
     pub(super) fn begin_events(&self, stream: StreamId) -> Option<EventId> {
         let mut state = self.state();
         let id = state.replay.begin(stream);
-        id.filter(|_| state.session.revision() >= Some(LegacyRevision::V2025_11_25))
+        id.filter(|_| state.session.revision().is_some_and(LegacyRevision::has_priming))
     }
 
     /// The answer on a stream was sent as JSON: nobody can ask for its events.
@@ -269,16 +277,14 @@ impl Live {
             Some((last, (missed, ended))) => {
                 let (outbox, inbox) = self.ends_of(last.stream);
                 for (event, line) in missed {
-                    let again =
-                        Delivery { stream: last.stream, line: Some(line), response: false, last: false };
-                    outbox.push_now(again, Some(event));
+                    outbox.push_now(Delivery::passing(last.stream, line), Some(event));
                 }
                 if ended {
-                    let end = Delivery { stream: last.stream, line: None, response: false, last: true };
-                    outbox.push_now(end, None);
+                    outbox.push_now(Delivery::end(last.stream), None);
                 } else {
                     // Whoever still reads the stream finds it at its end.
-                    state.outboxes.insert(last.stream, outbox);
+                    let older = state.outboxes.insert(last.stream, outbox);
+                    older.inspect(Outbox::supersede);
                     let deliveries = state.session.stream_resumed(last.stream, last.kind);
                     state.deliver_now(deliveries);
                 }
@@ -286,18 +292,30 @@ impl Live {
             }
             // Nobody waits for an answer on a GET stream, so that one serves as well of which not all is known any more.
             None if listens => {
-                if last.is_some() {
-                    log::warn!("session {}: events of a stream are lost", self.short_id());
-                }
                 let (id, outbox, inbox) = self.new_stream();
                 state.outboxes.insert(id, outbox);
                 state.replay.open(id, StreamKind::Listener, true);
+                if last.is_some() {
+                    log::warn!("session {}: messages of a listening stream are lost", self.short_id());
+                    state.deliver_now(vec![Delivery::passing(id, messages_lost())]);
+                }
                 let deliveries = state.session.open_listener(id);
                 state.deliver_now(deliveries);
                 Ok(inbox)
             }
-            None => Err(Unresumable::Forgotten),
+            None => {
+                log::warn!(
+                    "session {}: a stream can't be taken up again: its events are not kept any more",
+                    self.short_id()
+                );
+                Err(Unresumable::Forgotten)
+            }
         }
+    }
+
+    /// How many messages were not kept for clients that lose their stream, or no longer.
+    pub(super) fn replay_dropped(&self) -> u64 {
+        self.state().replay.dropped()
     }
 
     /// Ends the GET streams; no new one opens. The one stream of HTTP+SSE is needed for the answers.
@@ -331,7 +349,7 @@ impl Live {
         let reader = self.state().outboxes.get(&stream).cloned();
         // Room first: numbers are given in the order in which messages go out.
         let room = match reader {
-            None => Ok(None),
+            None => Ok(Room::default()),
             Some(outbox) => outbox.reserve(&delivery).await,
         };
         let mut state = self.state();
@@ -380,7 +398,9 @@ impl State {
     /// Notes a delivery, and says on which outbox it goes (taken out when it is the last) and under which id.
     fn record(&mut self, delivery: &Delivery) -> (Option<Outbox>, Option<EventId>) {
         let line = delivery.line.as_ref();
-        let event = line.and_then(|line| self.replay.record(delivery.stream, line, delivery.last));
+        let event = line.and_then(|line| {
+            self.replay.record(delivery.stream, line, delivery.answers.as_ref(), delivery.last)
+        });
         if line.is_none() {
             self.replay.end(delivery.stream);
         }
@@ -407,8 +427,9 @@ impl State {
         if !resumable {
             self.replay.forget(stream);
         }
-        self.last_active = Instant::now();
-        self.session.stream_left(stream, resumable)
+        let now = Instant::now();
+        self.last_active = now;
+        self.session.stream_left(stream, resumable, now)
     }
 
     /// When the session has been idle for `timeout`, or, when its client was never heard of again after `initialize`,
@@ -417,6 +438,13 @@ impl State {
         let timeout = if self.claimed { timeout } else { timeout.min(UNCLAIMED) };
         if self.session.is_idle() { self.last_active.checked_add(timeout) } else { None }
     }
+}
+
+/// What a client is told that listens again, since no answer could tell it.
+fn messages_lost() -> Line {
+    let data = "messages were lost while the stream was broken";
+    let params = serde_json::json!({ "level": "warning", "logger": env!("CARGO_PKG_NAME"), "data": data });
+    jsonrpc::notification(mcp::MESSAGE, &params)
 }
 
 fn unwritable(e: Unwritable) -> Refused {

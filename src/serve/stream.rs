@@ -3,29 +3,27 @@
 use std::{
     collections::VecDeque,
     pin::Pin,
-    sync::{Arc, Weak},
+    sync::Weak,
     task::{Context, Poll, ready},
     time::Duration,
 };
 
 use bytes::Bytes;
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
-    time::{Instant, Sleep, sleep, timeout},
-};
+use tokio::time::{Instant, Sleep, sleep};
 
 use super::live::Live;
 use crate::{
-    framing::sse,
+    framing::{
+        queue::{self, NoRoom, Receiver, Room, Sender},
+        sse,
+    },
     http::EventSource,
     jsonrpc::Line,
     session::{Delivery, EventId, StreamId},
 };
 
 /// Most bytes that wait on one stream for its client to read them; one larger message may wait alone.
-const MAX_QUEUED: usize = 4 * 1024 * 1024;
-/// What a message counts besides its text, so that their number is bounded too.
-const OVERHEAD: usize = 256;
+const MAX_QUEUED: u32 = 4 * 1024 * 1024;
 /// How long the child's output waits for a client that does not read its stream, before that stream is cut.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -37,18 +35,11 @@ pub(super) struct Item {
     pub(super) event: Option<EventId>,
     pub(super) response: bool,
     pub(super) last: bool,
-    _room: Room,
 }
-
-/// The room that a message takes until it is read.
-pub(super) type Room = Option<OwnedSemaphorePermit>;
 
 /// The session's end of a stream.
 #[derive(Debug, Clone)]
-pub(super) struct Outbox {
-    queue: mpsc::UnboundedSender<Item>,
-    room: Arc<Semaphore>,
-}
+pub(super) struct Outbox(Sender<Item>);
 
 /// The client does not read its stream.
 #[derive(Debug)]
@@ -57,39 +48,40 @@ pub(super) struct Stuck;
 impl Outbox {
     /// Waits until the client has made room for a message. A client that has left is no error.
     pub(super) async fn reserve(&self, delivery: &Delivery) -> Result<Room, Stuck> {
-        let cost = delivery.line.as_ref().map_or(0, Line::len) + OVERHEAD;
-        let cost = u32::try_from(cost.min(MAX_QUEUED)).unwrap_or(u32::MAX);
-        if let Ok(permit) = Arc::clone(&self.room).try_acquire_many_owned(cost) {
-            return Ok(Some(permit));
-        }
-        match timeout(PATIENCE, Arc::clone(&self.room).acquire_many_owned(cost)).await {
-            Ok(permit) => Ok(permit.ok()),
-            Err(_) => Err(Stuck),
+        let bytes = delivery.line.as_ref().map_or(0, Line::len);
+        match self.0.reserve_within(bytes, PATIENCE).await {
+            Ok(room) => Ok(room),
+            Err(NoRoom::Closed) => Ok(Room::default()),
+            Err(NoRoom::Full) => Err(Stuck),
         }
     }
 
     /// Puts a message on the stream, in the room that was made for it.
     pub(super) fn push(&self, delivery: Delivery, event: Option<EventId>, room: Room) {
-        let Delivery { line, response, last, .. } = delivery;
-        let _ = self.queue.send(Item { line, event, response, last, _room: room });
+        let Delivery { line, answers, last, .. } = delivery;
+        self.0.send(Item { line, event, response: answers.is_some(), last }, room);
     }
 
     /// Puts a message on the stream that is bounded elsewhere: it was held, is sent again, or ends the stream.
     pub(super) fn push_now(&self, delivery: Delivery, event: Option<EventId>) {
-        self.push(delivery, event, None);
+        self.push(delivery, event, Room::default());
     }
 
     /// Whether the client has left.
     pub(super) fn is_closed(&self) -> bool {
-        self.queue.is_closed()
+        self.0.is_closed()
+    }
+
+    /// Another one has taken its place: nobody need wait for its client.
+    pub(super) fn supersede(&self) {
+        self.0.close();
     }
 }
 
 /// The client's end of a stream. Dropping it tells the session that the client has left.
 #[derive(Debug)]
 pub(super) struct Inbox {
-    queue: mpsc::UnboundedReceiver<Item>,
-    room: Arc<Semaphore>,
+    queue: Receiver<Item>,
     id: StreamId,
     owner: Weak<Live>,
     ended: bool,
@@ -97,10 +89,8 @@ pub(super) struct Inbox {
 
 /// Both ends of a new stream.
 pub(super) fn new(id: StreamId, owner: Weak<Live>) -> (Outbox, Inbox) {
-    let (sender, receiver) = mpsc::unbounded_channel();
-    let room = Arc::new(Semaphore::new(MAX_QUEUED));
-    let outbox = Outbox { queue: sender, room: Arc::clone(&room) };
-    (outbox, Inbox { queue: receiver, room, id, owner, ended: false })
+    let (sender, receiver) = queue::bounded(MAX_QUEUED);
+    (Outbox(sender), Inbox { queue: receiver, id, owner, ended: false })
 }
 
 impl Inbox {
@@ -126,7 +116,6 @@ impl Inbox {
 
 impl Drop for Inbox {
     fn drop(&mut self) {
-        self.room.close();
         self.queue.close();
         if let Some(owner) = self.owner.upgrade().filter(|_| !self.ended) {
             owner.stream_left(self.id);

@@ -28,6 +28,8 @@ use crate::{
 const MAX_ASKED: usize = 1024;
 /// Most listening streams; the oldest is closed for a new one.
 const MAX_LISTENERS: usize = 4;
+/// Longest name of a revision that is remembered, in bytes.
+const MAX_REVISION: usize = 64;
 /// How long a server-to-client request waits for a stream that can carry it.
 const HELD_FOR: Duration = Duration::from_secs(30);
 
@@ -42,19 +44,21 @@ pub struct Delivery {
     pub stream: StreamId,
     /// The message; `None` only ends the stream.
     pub line: Option<Line>,
-    /// Whether it is a response, which may be sent as plain JSON.
-    pub response: bool,
+    /// The id of the request that it answers; an answer may be sent as plain JSON.
+    pub answers: Option<RequestId>,
     /// Whether the stream ends after it.
     pub last: bool,
 }
 
 impl Delivery {
-    fn passing(stream: StreamId, line: Line) -> Self {
-        Self { stream, line: Some(line), response: false, last: false }
+    /// A message after which more may come.
+    pub fn passing(stream: StreamId, line: Line) -> Self {
+        Self { stream, line: Some(line), answers: None, last: false }
     }
 
-    fn end(stream: StreamId) -> Self {
-        Self { stream, line: None, response: false, last: true }
+    /// No message: the stream ends.
+    pub fn end(stream: StreamId) -> Self {
+        Self { stream, line: None, answers: None, last: true }
     }
 }
 
@@ -99,7 +103,8 @@ pub struct Session {
     listeners: Vec<StreamId>,
     held: Held,
     initialize: Option<RequestId>,
-    revision: Option<mcp::LegacyRevision>,
+    /// What the server has answered `initialize` with.
+    agreed: Option<String>,
     /// The server has answered `initialize`, and not with an error.
     opened: bool,
 }
@@ -110,6 +115,8 @@ struct Asked {
     /// What carried it.
     stream: StreamId,
     number: u64,
+    /// The client has left that stream, perhaps without having seen the request, and has until then to come back.
+    until: Option<Instant>,
 }
 
 impl Session {
@@ -122,14 +129,23 @@ impl Session {
             listeners: Vec::new(),
             held: Held::default(),
             initialize: None,
-            revision: None,
+            agreed: None,
             opened: false,
         }
     }
 
-    /// The revision that client and server agreed on, once the server has answered `initialize`.
+    /// The revision that client and server agreed on, once the server has answered `initialize`; `None` also for one
+    /// that the bridge does not know, which passes all the same.
     pub fn revision(&self) -> Option<mcp::LegacyRevision> {
-        self.revision
+        self.agreed.as_deref().and_then(mcp::LegacyRevision::parse)
+    }
+
+    /// Whether a request of this session may name that revision: any that is known, and what was agreed on. In a
+    /// session of a revision that does not have the header, it may say anything.
+    pub fn admits_version(&self, named: &str) -> bool {
+        mcp::LegacyRevision::parse(named).is_some()
+            || self.agreed.as_deref() == Some(named)
+            || self.revision().is_some_and(|revision| !revision.has_version_header())
     }
 
     /// Whether `initialize` has succeeded, or may yet; otherwise there is no session.
@@ -225,7 +241,7 @@ impl Session {
             oldest.and_then(|id| self.asked.remove(&id));
         }
         self.asked_ever += 1;
-        self.asked.insert(id.clone(), Asked { stream, number: self.asked_ever });
+        self.asked.insert(id.clone(), Asked { stream, number: self.asked_ever, until: None });
     }
 
     /// A GET stream opened. What was held goes out on it; the oldest stream may end for it.
@@ -250,20 +266,29 @@ impl Session {
     /// disconnect never cancels. What names one of them goes to the stream still if it can be taken up again;
     /// everything else takes another way. Returned is what the server must be told: requests of its own on a stream
     /// that nobody has seen and nobody can take up again have no answer to wait for.
-    pub fn stream_left(&mut self, stream: StreamId, resumable: bool) -> Vec<Line> {
+    pub fn stream_left(&mut self, stream: StreamId, resumable: bool, now: Instant) -> Vec<Line> {
         self.listeners.retain(|s| *s != stream);
         self.in_flight.stream_left(stream, resumable);
         if resumable {
+            self.asked_on(stream).for_each(|asked| asked.until = Some(now + HELD_FOR));
             return Vec::new();
         }
-        let lost = self.asked.iter().filter(|(_, asked)| asked.stream == stream).map(|(id, _)| id.clone());
-        let lost: Vec<_> = lost.collect();
-        self.asked.retain(|_, asked| asked.stream != stream);
-        lost.iter().map(|id| no_stream().response(Some(id)).line).collect()
+        self.take_back(|asked| asked.stream == stream)
+    }
+
+    fn asked_on(&mut self, stream: StreamId) -> impl Iterator<Item = &mut Asked> {
+        self.asked.values_mut().filter(move |asked| asked.stream == stream)
+    }
+
+    /// Waits no longer for the client's answers to these, and says so to the server.
+    fn take_back(&mut self, lost: impl Fn(&Asked) -> bool) -> Vec<Line> {
+        let lost = self.asked.extract_if(|_, asked| lost(asked));
+        lost.map(|(id, _)| no_stream().response(Some(&id)).line).collect()
     }
 
     /// The client has taken up a stream again that it had left; what waits for a listener goes out on one.
     pub fn stream_resumed(&mut self, stream: StreamId, kind: StreamKind) -> Vec<Delivery> {
+        self.asked_on(stream).for_each(|asked| asked.until = None);
         match kind {
             StreamKind::Exchange => {
                 self.in_flight.stream_resumed(stream);
@@ -301,11 +326,11 @@ impl Session {
                 "it answers no request in flight (cancelled, timed out, answered before or never asked)",
             );
         };
-        if self.initialize.as_ref() == Some(&id) && self.revision.is_none() {
+        if self.initialize.as_ref() == Some(&id) && self.agreed.is_none() {
             self.opened = !is_error;
-            self.revision = protocol_version(&line).as_deref().and_then(mcp::LegacyRevision::parse);
+            self.agreed = protocol_version(&line).filter(|name| name.len() <= MAX_REVISION);
         }
-        Outcome::Deliver(Delivery { stream: exchange.stream, line: Some(line), response: true, last })
+        Outcome::Deliver(Delivery { stream: exchange.stream, line: Some(line), answers: Some(id), last })
     }
 
     /// The server takes back a request of its own: the word goes where the request went.
@@ -340,7 +365,7 @@ impl Session {
 
     /// Answers each request in flight with `error`.
     pub fn fail_all(&mut self, error: &ErrorObject) -> Vec<Delivery> {
-        self.in_flight.drain().map(|(exchange, last)| failed(&exchange, error, last)).collect()
+        self.in_flight.drain().map(|(exchange, last)| failed(exchange, error, last)).collect()
     }
 
     /// Ends each GET stream.
@@ -350,20 +375,22 @@ impl Session {
 
     /// When something next may become due.
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.in_flight.next_deadline().into_iter().chain(self.held.next_deadline()).min()
+        let asked = self.asked.values().filter_map(|asked| asked.until).min();
+        self.in_flight.next_deadline().into_iter().chain(self.held.next_deadline()).chain(asked).min()
     }
 
     /// Ends what has waited too long.
     pub fn expire(&mut self, now: Instant) -> Expired {
-        let mut out = Expired::default();
+        let to_server = self.take_back(|asked| asked.until.is_some_and(|until| until <= now));
+        let mut out = Expired { deliveries: Vec::new(), to_server };
         // While the client is asked something, the server has nothing to say.
         self.asked.values().for_each(|asked| self.in_flight.touch(asked.stream, now));
         for (exchange, after, last) in self.in_flight.expire(now) {
             let message = format!("the MCP server did not answer within {after:?}");
-            out.deliveries.push(failed(&exchange, &ErrorObject::internal("timed_out", message), last));
             if self.initialize.as_ref() != Some(&exchange.id) {
                 out.to_server.push(cancellation(&exchange.id));
             }
+            out.deliveries.push(failed(exchange, &ErrorObject::internal("timed_out", message), last));
         }
         for message in self.held.expire(now) {
             out.to_server.push(no_stream().response(message.request_id()).line);
@@ -377,14 +404,20 @@ pub fn no_stream() -> ErrorObject {
     ErrorObject::internal("no_stream", "the client has no stream open that could carry the request")
 }
 
-fn failed(exchange: &Exchange, error: &ErrorObject, last: bool) -> Delivery {
+fn failed(exchange: Exchange, error: &ErrorObject, last: bool) -> Delivery {
     let line = error.response(Some(&exchange.id)).line;
-    Delivery { stream: exchange.stream, line: Some(line), response: true, last }
+    Delivery { stream: exchange.stream, line: Some(line), answers: Some(exchange.id), last }
 }
 
 /// The word that a request of ours is not waited for any more.
 pub fn cancellation(id: &RequestId) -> Line {
-    jsonrpc::notification(mcp::CANCELLED, &serde_json::json!({ "requestId": id, "reason": "timed out" }))
+    #[derive(serde::Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Cancelled<'a> {
+        request_id: &'a RequestId,
+        reason: &'static str,
+    }
+    jsonrpc::notification(mcp::CANCELLED, &Cancelled { request_id: id, reason: "timed out" })
 }
 
 /// `result.protocolVersion` of the answer to `initialize`.

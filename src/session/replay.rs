@@ -9,11 +9,11 @@ use std::{
 };
 
 use super::StreamId;
-use crate::jsonrpc::Line;
+use crate::jsonrpc::{ErrorObject, Line, RequestId};
 
 /// Most events that a session keeps, of all its streams.
 const MAX_EVENTS: usize = 1024;
-/// Most bytes that it keeps.
+/// Most bytes that it keeps, and so of one event: a larger one drives out none of the others.
 const MAX_BYTES: usize = 2 * 1024 * 1024;
 
 /// What a stream is for; part of its events' ids, so that it is known when all else about it is forgotten.
@@ -67,6 +67,7 @@ pub struct Replay {
     streams: HashMap<StreamId, Log>,
     events: VecDeque<(EventId, Line)>,
     bytes: usize,
+    dropped: u64,
 }
 
 #[derive(Debug)]
@@ -99,8 +100,16 @@ impl Replay {
         self.streams.get(&stream).is_some_and(|log| log.begun)
     }
 
-    /// Numbers a message, and keeps it unless it is a whole answer that nothing came before.
-    pub fn record(&mut self, stream: StreamId, line: &Line, last: bool) -> Option<EventId> {
+    /// Numbers a message, and keeps it unless it is a whole answer that nothing came before. A message that is too
+    /// large is not kept: in the place of the answer to `answers` stands an error, and else a gap that
+    /// [`Self::after`] knows of.
+    pub fn record(
+        &mut self,
+        stream: StreamId,
+        line: &Line,
+        answers: Option<&RequestId>,
+        last: bool,
+    ) -> Option<EventId> {
         let log = self.streams.get_mut(&stream)?;
         if last && !log.begun && log.newest == 0 {
             self.streams.remove(&stream);
@@ -109,10 +118,37 @@ impl Replay {
         log.newest += 1;
         log.ended |= last;
         let id = EventId { kind: log.kind, stream, place: log.newest };
-        self.bytes += line.len();
-        self.events.push_back((id, line.detached()));
-        self.make_room();
+        if line.len() <= MAX_BYTES {
+            self.keep(id, line.detached());
+        } else if let Some(request) = answers {
+            self.dropped += 1;
+            self.keep(id, too_large(line.len()).response(Some(request)).line);
+        } else {
+            self.drop_through(id);
+        }
         Some(id)
+    }
+
+    fn keep(&mut self, id: EventId, line: Line) {
+        self.bytes += line.len();
+        self.events.push_back((id, line));
+        self.make_room();
+    }
+
+    /// An event is not kept, and those before it on its stream need not be any more.
+    fn drop_through(&mut self, id: EventId) {
+        let before = self.events.len();
+        self.remove(id.stream);
+        self.dropped += 1 + (before - self.events.len()) as u64;
+        if let Some(log) = self.streams.get_mut(&id.stream) {
+            log.dropped = id.place;
+        }
+        self.forget_if_done(id.stream);
+    }
+
+    /// How many messages were not kept, or no longer: they were too large, or had to make room.
+    pub fn dropped(&self) -> u64 {
+        self.dropped
     }
 
     /// Whether an event is still kept.
@@ -131,6 +167,10 @@ impl Replay {
     /// Nobody can ask for the stream again: it was answered as JSON, or its client has left too early.
     pub fn forget(&mut self, stream: StreamId) {
         self.streams.remove(&stream);
+        self.remove(stream);
+    }
+
+    fn remove(&mut self, stream: StreamId) {
         self.events.retain(|(id, _)| id.stream != stream);
         self.bytes = self.events.iter().map(|(_, line)| line.len()).sum();
     }
@@ -150,6 +190,7 @@ impl Replay {
         while self.events.len() > MAX_EVENTS || self.bytes > MAX_BYTES {
             let Some((id, line)) = self.events.pop_front() else { return };
             self.bytes -= line.len();
+            self.dropped += 1;
             if let Some(log) = self.streams.get_mut(&id.stream) {
                 log.dropped = id.place;
             }
@@ -163,6 +204,14 @@ impl Replay {
             self.streams.remove(&stream);
         }
     }
+}
+
+/// What a client gets that missed an answer of `bytes`.
+fn too_large(bytes: usize) -> ErrorObject {
+    let message = format!(
+        "the answer of {bytes} bytes was sent while the stream was broken; at most {MAX_BYTES} are kept for that"
+    );
+    ErrorObject::internal("answer_lost", message)
 }
 
 #[cfg(test)]
@@ -202,8 +251,8 @@ mod tests {
         let mut replay = listener();
         replay.open(StreamId(4), StreamKind::Exchange, true);
         for n in 0..3 {
-            replay.record(STREAM, &line(n), false);
-            replay.record(StreamId(4), &line(n), false);
+            replay.record(STREAM, &line(n), None, false);
+            replay.record(StreamId(4), &line(n), None, false);
         }
         assert_eq!(places(&replay, 0), [1, 2, 3]);
         assert_eq!(places(&replay, 2), [3]);
@@ -216,26 +265,51 @@ mod tests {
     fn the_oldest_events_make_room_and_what_is_lost_is_not_passed_over() {
         let mut replay = listener();
         for n in 0..MAX_EVENTS + 10 {
-            replay.record(STREAM, &line(n), false);
+            replay.record(STREAM, &line(n), None, false);
         }
         let id = |place| EventId { kind: StreamKind::Listener, stream: STREAM, place };
         assert!(replay.after(id(9)).is_none());
         assert!(!replay.keeps(id(10)) && replay.keeps(id(11)));
         assert_eq!(places(&replay, 10)[0], 11);
+        assert_eq!(replay.dropped(), 10);
+    }
+
+    #[test]
+    fn a_message_that_is_too_large_leaves_a_gap_in_its_own_stream_alone() {
+        let mut replay = listener();
+        replay.open(StreamId(4), StreamKind::Listener, true);
+        replay.record(STREAM, &line(1), None, false);
+        replay.record(StreamId(4), &line(1), None, false);
         let big = notification("x", &"y".repeat(MAX_BYTES));
-        replay.record(STREAM, &big, false);
-        assert_eq!((replay.bytes, replay.events.len()), (0, 0));
+        let id = replay.record(STREAM, &big, None, false).unwrap();
+        replay.record(STREAM, &line(3), None, false);
+        assert!(replay.after(EventId { place: 1, ..id }).is_none());
+        assert_eq!(places(&replay, 2), [3]);
+        assert_eq!((replay.events.len(), replay.dropped()), (2, 2), "the other stream has lost nothing");
+        assert_eq!(replay.bytes, 2 * line(1).len());
+    }
+
+    #[test]
+    fn an_answer_that_is_too_large_is_given_again_as_an_error() {
+        let mut replay = Replay::default();
+        replay.open(STREAM, StreamKind::Exchange, true);
+        let big = notification("x", &"y".repeat(MAX_BYTES));
+        let id = replay.record(STREAM, &big, Some(&RequestId::from(7)), true).unwrap();
+        let (missed, ended) = replay.after(EventId { place: 0, ..id }).unwrap();
+        assert!(ended && missed.len() == 1);
+        let text = missed[0].1.as_str();
+        assert!(text.contains(r#""id":7"#) && text.contains("answer_lost"), "{text}");
     }
 
     #[test]
     fn a_whole_answer_is_not_kept_but_the_end_of_a_stream_is() {
         let mut replay = Replay::default();
         replay.open(STREAM, StreamKind::Exchange, false);
-        assert_eq!(replay.record(STREAM, &line(1), true), None);
+        assert_eq!(replay.record(STREAM, &line(1), None, true), None);
         assert!(replay.streams.is_empty() && replay.events.is_empty());
         replay.open(STREAM, StreamKind::Exchange, false);
         replay.begin(STREAM);
-        let id = replay.record(STREAM, &line(1), true).unwrap();
+        let id = replay.record(STREAM, &line(1), None, true).unwrap();
         let (missed, ended) = replay.after(EventId { place: 0, ..id }).unwrap();
         assert!(ended && missed.len() == 1);
     }
@@ -243,10 +317,10 @@ mod tests {
     #[test]
     fn an_ended_stream_is_forgotten_with_its_last_event() {
         let mut replay = listener();
-        replay.record(STREAM, &line(1), true);
+        replay.record(STREAM, &line(1), None, true);
         replay.open(StreamId(4), StreamKind::Listener, true);
         for n in 0..MAX_EVENTS {
-            replay.record(StreamId(4), &line(n), false);
+            replay.record(StreamId(4), &line(n), None, false);
         }
         assert!(!replay.can_resume(STREAM));
         assert!(replay.can_resume(StreamId(4)));

@@ -226,7 +226,7 @@ fn a_cancelled_exchange_ends_without_an_answer() {
 fn a_message_of_a_stream_that_is_gone_takes_another_way() {
     let mut case = Case::new();
     let (a, b) = (case.call("1", "1"), case.call("2", "2"));
-    case.session.stream_left(b, false);
+    case.session.stream_left(b, false, case.now);
     assert_eq!(stream_of(&case.ask("100")), a);
     assert_eq!(stream_of(&case.progress("2")), a);
     let listener = case.listen();
@@ -237,7 +237,7 @@ fn a_message_of_a_stream_that_is_gone_takes_another_way() {
 fn a_stream_that_can_be_taken_up_again_keeps_what_is_its_own() {
     let mut case = Case::new();
     let (a, b) = (case.call("1", "1"), case.call("2", "2"));
-    case.session.stream_left(b, true);
+    case.session.stream_left(b, true, case.now);
     assert_eq!(stream_of(&case.progress("2")), b);
     assert_eq!(stream_of(&case.ask("100")), a);
     case.session.stream_resumed(b, StreamKind::Exchange);
@@ -292,9 +292,24 @@ fn a_request_of_the_servers_on_a_stream_that_nobody_saw_is_refused() {
     let mut case = Case::new();
     let stream = case.call("1", "1");
     case.ask("100");
-    let told = case.session.stream_left(stream, false);
+    let told = case.session.stream_left(stream, false, case.now);
     assert!(told[0].as_str().contains(r#""id":100"#) && told[0].as_str().contains("no_stream"));
-    assert!(case.session.stream_left(stream, false).is_empty());
+    assert!(case.session.stream_left(stream, false, case.now).is_empty());
+}
+
+#[test]
+fn a_request_of_the_servers_on_a_stream_that_is_not_taken_up_again_is_refused_in_time() {
+    let mut case = Case::new();
+    let stream = case.listen();
+    case.ask("100");
+    case.session.stream_left(stream, true, case.now);
+    let due = case.session.next_deadline().unwrap();
+    case.session.stream_resumed(stream, StreamKind::Listener);
+    assert!(case.session.expire(due).to_server.is_empty(), "its client is back");
+    case.session.stream_left(stream, true, case.now);
+    let told = case.session.expire(due).to_server;
+    assert!(told[0].as_str().contains(r#""id":100"#) && told[0].as_str().contains("no_stream"));
+    assert!(case.session.next_deadline().is_none());
 }
 
 #[test]
@@ -315,6 +330,29 @@ fn the_revision_is_the_servers_word() {
     case.intake(r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{}}"#, true).unwrap();
     case.server(r#"{"jsonrpc":"2.0","id":0,"result":{"protocolVersion":"2025-03-26"}}"#);
     assert_eq!(case.session.revision(), Some(mcp::LegacyRevision::V2025_03_26));
+}
+
+#[test]
+fn a_request_may_name_the_revision_that_was_agreed_on_and_those_that_are_known() {
+    let long = "x".repeat(MAX_REVISION + 1);
+    let table = [
+        ("2024-11-05", "whatever", true),
+        ("2025-03-26", "whatever", true),
+        ("2025-06-18", "whatever", false),
+        ("2025-06-18", "2025-11-25", true),
+        ("2025-11-25", "2025-11-26", false),
+        ("2025-11-26", "2025-11-26", true),
+        ("2025-11-26", "2025-11-25", true),
+        ("2025-11-26", "2025-11-27", false),
+        (&long, &long, false),
+    ];
+    for (agreed, named, admitted) in table {
+        let mut case = Case::new();
+        assert!(!case.session.admits_version("2025-11-26"), "before there is an answer");
+        case.intake(r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{}}"#, true).unwrap();
+        case.server(&format!(r#"{{"jsonrpc":"2.0","id":0,"result":{{"protocolVersion":"{agreed}"}}}}"#));
+        assert_eq!(case.session.admits_version(named), admitted, "{named} in a session of {agreed}");
+    }
 }
 
 #[test]

@@ -9,14 +9,19 @@
 
 mod bad_input;
 mod children;
+mod conformance;
 mod connect;
 mod corpus;
 mod fixture;
 mod health;
 mod host_and_origin;
+mod hostile_child;
+mod hostile_client;
 mod http_sse;
+mod isolation;
 mod peers;
 mod resume;
+mod revisions;
 mod routing;
 mod sessions;
 mod start;

@@ -96,3 +96,64 @@ async fn what_can_not_be_taken_up_again_is_refused() {
     let id = call.primed().await.id.unwrap();
     assert_eq!(resume(&other, &id).await.status, 400, "a stream is its session's alone");
 }
+
+/// Larger than what is kept.
+const LARGE: u64 = 3 << 20;
+
+#[tokio::test]
+async fn an_answer_that_is_too_large_to_keep_is_missed_as_an_error() {
+    let bridge = serve();
+    let session = Session::open(&bridge.http()).await;
+    let mut listener = session.http.get().await;
+    let listening = listener.primed().await.id.unwrap();
+    session.call("list_changed", json!({})).await;
+    let mut call = session.start_call("big", json!({"bytes": LARGE}), "t").await;
+    let primed = call.primed().await.id.unwrap();
+    assert!(call.next_message().await.unwrap()["result"].is_object());
+    let mut again = resume(&session, &primed).await;
+    let answer = again.next_message().await.unwrap();
+    // The session's requests are numbered.
+    assert_eq!((&answer["id"], &answer["error"]["data"]["reason"]), (&json!(2), &json!("answer_lost")));
+    assert_eq!(again.next_message().await, None);
+    // What other streams have sent is kept.
+    let mut again = resume(&session, &listening).await;
+    assert_eq!(again.next_message().await.unwrap()["method"], "notifications/tools/list_changed");
+    session.http.delete().await;
+    bridge.logged("1 messages were not kept");
+}
+
+#[tokio::test]
+async fn a_message_that_is_too_large_to_keep_is_not_passed_over() {
+    let bridge = serve();
+    let session = Session::open(&bridge.http()).await;
+    let mut call = session.start_call("huge_line", json!({"bytes": LARGE}), "t").await;
+    let primed = call.primed().await.id.unwrap();
+    let large = call.next_event().await.unwrap();
+    assert!(call.next_message().await.unwrap()["result"].is_object());
+    let refused = resume(&session, &primed).await;
+    assert_eq!(refused.status, 400);
+    assert_eq!(refused.json().await["error"]["data"]["reason"], "unknown_event");
+    let mut again = resume(&session, &large.id.unwrap()).await;
+    assert!(again.next_message().await.unwrap()["result"].is_object());
+    assert_eq!(again.next_message().await, None);
+}
+
+#[tokio::test]
+async fn whoever_listens_again_is_told_that_messages_are_lost() {
+    let bridge = serve();
+    let session = Session::open(&bridge.http()).await;
+    let mut listener = session.http.get().await;
+    let primed = listener.primed().await.id.unwrap();
+    let text = "x".repeat(usize::try_from(LARGE).unwrap());
+    let line = json!({"jsonrpc": "2.0", "method": "notifications/tools/list_changed", "params": {"x": text}});
+    session.call("raw", json!({"line": line.to_string()})).await;
+    assert_eq!(listener.next_message().await.unwrap()["params"]["x"], text);
+    let mut again = resume(&session, &primed).await;
+    let told = again.next_message().await.unwrap();
+    assert_eq!(
+        (&told["method"], &told["params"]["logger"]),
+        (&json!("notifications/message"), &json!("mcp-bridge"))
+    );
+    session.call("list_changed", json!({})).await;
+    assert_eq!(again.next_message().await.unwrap()["method"], "notifications/tools/list_changed");
+}

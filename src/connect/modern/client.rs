@@ -7,7 +7,6 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use serde_json::json;
 use tokio::time::sleep;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -197,8 +196,10 @@ impl Client {
 
     async fn tear_down(&self, id: &RequestId) {
         log::warn!("subscription {}: its stream is lost", id.shown());
-        let reason = json!({ "requestId": id, "reason": "the stream is lost" });
-        self.answer(id, jsonrpc::notification(mcp::CANCELLED, &reason)).await;
+        let mut params = Object::default();
+        params.put("requestId", id);
+        params.put("reason", &"the stream is lost");
+        self.answer(id, jsonrpc::notification(mcp::CANCELLED, &params)).await;
     }
 
     async fn write(&self, line: Line) {
@@ -241,17 +242,22 @@ fn changes(acknowledged: &Line, id: &RequestId) -> Vec<Line> {
         ("promptsListChanged", "notifications/prompts/list_changed"),
         ("resourcesListChanged", "notifications/resources/list_changed"),
     ];
-    let meta = json!({ meta::SUBSCRIPTION_ID: id });
+    // Not by way of a `Value`, which does not hold each number that an id may be.
+    let mut meta = Object::default();
+    meta.put(meta::SUBSCRIPTION_ID, id);
+    let mut params = Object::default();
+    params.put("_meta", &meta);
     let read = || {
         let envelope = Object::parse(acknowledged.as_str()).ok()?;
-        let params = envelope.object("params").ok()?;
-        let filter = params.object("notifications").ok()?;
+        let promised = envelope.object("params").ok()?;
+        let filter = promised.object("notifications").ok()?;
         let lists = LISTS.iter().filter(|(member, _)| filter.read(member) == Some(true));
-        let mut lines: Vec<_> =
-            lists.map(|(_, method)| jsonrpc::notification(method, &json!({ "_meta": meta }))).collect();
+        let mut lines: Vec<_> = lists.map(|(_, method)| jsonrpc::notification(method, &params)).collect();
         let uris: Vec<String> = filter.read("resourceSubscriptions").unwrap_or_default();
         lines.extend(uris.iter().map(|uri| {
-            jsonrpc::notification(mcp::RESOURCE_UPDATED, &json!({ "_meta": meta, "uri": uri }))
+            let mut params = params.clone();
+            params.put("uri", uri);
+            jsonrpc::notification(mcp::RESOURCE_UPDATED, &params)
         }));
         Some(lines)
     };

@@ -9,11 +9,14 @@ use std::{
     time::Duration,
 };
 
-use fluent_uri::{Uri as Rfc3986Uri, UriRef};
 use hyper::{
     HeaderMap, Uri,
     header::HeaderValue,
     http::uri::{PathAndQuery, Scheme},
+};
+use iri_string::{
+    format::ToDedicatedString,
+    types::{UriAbsoluteStr, UriReferenceStr},
 };
 use tokio::{
     sync::{SetOnce, oneshot},
@@ -150,13 +153,14 @@ impl HttpSse {
     ) -> Result<Message, Failure> {
         let (sender, answer) = oneshot::channel();
         self.shared.expected().insert(id.clone(), sender);
-        match self.send(remote, version, request).await? {
-            Answer::Refused(refused) => Err(refused.failure().await),
-            _ => tokio::select! {
-                biased;
-                Ok(answer) = answer => Ok(answer),
-                lost = self.lost() => Err(lost),
-            },
+        let posted = async {
+            self.send(remote, version, request).await?.taken_in().await?;
+            Err(self.lost().await)
+        };
+        tokio::select! {
+            biased;
+            Ok(answer) = answer => Ok(answer),
+            failed = posted => failed,
         }
     }
 
@@ -174,10 +178,11 @@ impl HttpSse {
 fn endpoint(base: &Uri, named: &[u8]) -> Result<Uri, String> {
     const NO_URI: &str = "its `endpoint` event holds no URI";
     let named = std::str::from_utf8(named).map_err(|_| NO_URI)?;
-    let named = UriRef::parse(named.trim()).map_err(|_| NO_URI)?;
+    let named = UriReferenceStr::new(named.trim()).map_err(|_| NO_URI)?;
     let absolute = base.to_string();
-    let absolute = Rfc3986Uri::parse(absolute.as_str()).map_err(|_| "client.url is no URI")?;
-    let resolved = named.with_fragment(None).resolve_against(&absolute).map_err(|_| NO_URI)?;
+    let absolute = UriAbsoluteStr::new(&absolute).map_err(|_| "client.url is no URI")?;
+    let mut resolved = named.resolve_against(absolute).to_dedicated_string();
+    resolved.set_fragment(None);
     let resolved: Uri = resolved.as_str().parse().map_err(|_| NO_URI)?;
     if origin(&resolved) != origin(base) {
         let (scheme, host, port) = origin(&resolved).unwrap_or_default();

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::support::DEADLINE;
 use crate::support::connect::{Connect, Pair, initialize_params, opened, until};
+use crate::support::proc::peak_memory;
 use crate::support::remote::{Events, Remote, STUCK, Wire};
 
 const MESSAGES: usize = 300;
@@ -120,8 +121,8 @@ fn a_client_that_does_not_read_costs_bounded_memory_and_gets_everything_later() 
     let events = child.listen(&remote);
     let (taken, is_stuck) = flood(events.into_wire(), MESSAGES, &"x".repeat(BYTES));
     assert!(is_stuck, "{taken} bytes were taken though nobody reads them");
-    let peak = child.memory("VmHWM:");
-    assert!(peak < 120 * 1024, "{peak} KiB after {taken} bytes");
+    let peak = peak_memory(child.0.id());
+    assert!(peak < 120 << 20, "{peak} bytes after {taken} bytes");
     let stdout = BufReader::new(child.0.stdout.take().unwrap());
     let (sender, lines) = mpsc::channel();
     std::thread::spawn(move || stdout.lines().try_for_each(|line| sender.send(line.unwrap().len())));
@@ -214,13 +215,6 @@ impl Raw {
     /// Reads byte by byte: nothing is taken beyond what is asked for.
     fn stdout(&mut self) -> BufReader<&mut ChildStdout> {
         BufReader::with_capacity(1, self.0.stdout.as_mut().unwrap())
-    }
-
-    /// A figure of `/proc/PID/status`, in KiB.
-    fn memory(&self, name: &str) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.0.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
-        line.trim().trim_end_matches(" kB").parse().unwrap()
     }
 
     fn signal(&self, signal: Signal) {

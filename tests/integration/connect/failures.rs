@@ -252,6 +252,20 @@ fn a_head_beyond_the_bound_is_refused() {
 }
 
 #[test]
+fn a_failure_is_one_line_of_the_log_and_shows_the_beginning_of_a_long_id() {
+    let mut pair = Pair::open();
+    let id = "i".repeat(10_000);
+    pair.client.ask(id.as_str(), "tools/call", &json!({}));
+    pair.remote.post().respond("403 Forbidden", &[], b"");
+    pair.client.own_error(id.as_str());
+    pair.client.logged("request \"iiii");
+    pair.still_works();
+    let stderr = pair.client.stderr();
+    assert_eq!(stderr.matches("403").count(), 1, "{stderr}");
+    assert!(stderr.len() < 1000, "{stderr}");
+}
+
+#[test]
 fn no_failure_ends_the_session() {
     let mut pair = Pair::open();
     for (id, status) in [

@@ -1,6 +1,8 @@
 //! Servers that speak HTTP+SSE (2024-11-05) only.
 
+use std::io::Write;
 use std::process::Command;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -73,7 +75,7 @@ fn stream(remote: &Remote, endpoint: &str) -> Events {
 
 fn answer_initialize(remote: &Remote, stream: &mut Events) {
     let initialize = remote.asked("initialize");
-    assert_eq!((initialize.target.as_str(), initialize.header("mcp-session-id")), (ENDPOINT, "".into()));
+    assert_eq!((initialize.target.as_str(), initialize.header("mcp-session-id")), (ENDPOINT, String::new()));
     let message = initialize.message();
     assert_eq!(message["params"], initialize_params(), "the client's own");
     initialize.accepted();
@@ -242,6 +244,42 @@ fn an_answer_may_come_before_its_request_is_taken_in() {
     assert_eq!(old.client.next_message()["result"], "early");
     call.accepted();
     old.still_works();
+}
+
+#[test]
+fn what_is_said_to_a_post_does_not_matter_however_long_it_is() {
+    let mut old = Old::open(SSE);
+    for body in ["", "x"] {
+        old.client.ask("q", "tools/call", &json!({}));
+        let mut wire = old.remote.asked("tools/call").into_wire();
+        wire.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000000\r\n\r\n").unwrap();
+        let piece = body.repeat(16 * 1024);
+        let saying = thread::spawn(move || {
+            while !piece.is_empty() && wire.write_all(piece.as_bytes()).is_ok() {}
+            wire
+        });
+        old.result("q", &json!({}));
+        assert_eq!(old.client.next_message()["id"], "q");
+        drop(saying.join().unwrap());
+    }
+    old.still_works();
+}
+
+#[test]
+fn a_stream_that_never_names_the_endpoint_costs_the_timeout() {
+    for piece in [&b""[..], b": hello\n\n"] {
+        let remote = Remote::plain();
+        let mut client = Connect::to(&remote.url).config(&format!("{SSE}  timeout: 300ms")).start();
+        client.ask("q", "initialize", &initialize_params());
+        let mut events = remote.get().events();
+        let saying = thread::spawn(move || {
+            while !piece.is_empty() && events.try_piece(piece).is_ok() {}
+            events
+        });
+        assert!(client.own_error("q").contains("did not answer within 300ms"));
+        saying.join().unwrap().wait_closed();
+        assert_eq!(remote.unasked(), [""; 0]);
+    }
 }
 
 #[test]

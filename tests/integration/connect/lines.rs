@@ -86,6 +86,18 @@ fn an_id_that_is_in_flight_is_refused_and_the_first_request_goes_on() {
 }
 
 #[test]
+fn an_id_can_be_used_again_as_soon_as_it_is_answered() {
+    let mut pair = Pair::open();
+    for n in 0..30 {
+        pair.client.ask("same", "ping", &json!({}));
+        let mut events = pair.remote.post().events();
+        events.result(&json!(n));
+        events.end();
+        assert_eq!(pair.client.next_message()["result"], n);
+    }
+}
+
+#[test]
 fn ids_are_told_apart_by_their_type() {
     let mut pair = Pair::open();
     pair.client.ask(1, "ping", &json!({}));

@@ -179,17 +179,6 @@ fn every_request_carries_what_the_session_demands() {
 }
 
 #[test]
-fn the_revision_that_the_server_chose_is_the_one_that_is_sent() {
-    let remote = Remote::plain();
-    let mut client = Connect::to(&remote.url).start();
-    client.ask(1, "initialize", &initialize_params());
-    crate::support::connect::opened_in(remote.post(), "s", "2025-03-26");
-    client.next_message();
-    client.ask(2, "ping", &json!({}));
-    assert_eq!(remote.post().header("mcp-protocol-version"), "2025-03-26");
-}
-
-#[test]
 fn a_server_without_sessions_is_served_too() {
     let remote = Remote::plain();
     let mut client = Connect::to(&remote.url).start();

@@ -3,10 +3,12 @@
 mod credentials;
 mod end;
 mod failures;
+mod hostile;
 mod http_sse;
 mod lines;
 mod main_way;
 mod proxy;
+mod revisions;
 mod session;
 mod stream;
 mod unreachable;

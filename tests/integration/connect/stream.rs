@@ -22,6 +22,29 @@ fn a_question_on_the_servers_own_stream_is_answered_by_post() {
 }
 
 #[test]
+fn a_call_is_sent_when_the_servers_own_stream_is_open_for_its_questions() {
+    // Often enough that a call which does not wait comes first at least once.
+    for _ in 0..10 {
+        let mut pair = Pair::listening(Remote::plain(), |connect| connect);
+        pair.client.ask(1, "tools/call", &json!({}));
+        let get = pair.remote.get();
+        assert_eq!(pair.remote.unasked(), [""; 0]);
+        get.respond("405 Method Not Allowed", &[], b"");
+        pair.remote.asked("tools/call").result(&json!({}));
+        assert_eq!(pair.client.next_message()["id"], 1);
+    }
+}
+
+#[test]
+fn a_server_that_says_nothing_of_its_own_stream_is_called_all_the_same() {
+    let mut pair = Pair::listening(Remote::plain(), |connect| connect);
+    let _unanswered = pair.remote.get();
+    pair.client.ask(1, "tools/call", &json!({}));
+    pair.remote.asked("tools/call").result(&json!({}));
+    assert_eq!(pair.client.next_message()["id"], 1);
+}
+
+#[test]
 fn a_question_within_a_call_is_answered_while_the_call_is_open() {
     let mut pair = Pair::open();
     pair.client.ask("q", "tools/call", &json!({}));

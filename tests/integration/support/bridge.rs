@@ -48,8 +48,8 @@ impl Serve {
     }
 
     /// The child's command instead of the fixture server.
-    pub(crate) fn child(mut self, command: &[&str]) -> Self {
-        self.child = command.iter().map(ToString::to_string).collect();
+    pub(crate) fn child<S: AsRef<str>>(mut self, command: &[S]) -> Self {
+        self.child = command.iter().map(|word| word.as_ref().to_owned()).collect();
         self
     }
 
@@ -63,6 +63,12 @@ impl Serve {
     pub(crate) fn config(mut self, yaml: &str) -> Self {
         self.config.push_str(yaml);
         self.config.push('\n');
+        self
+    }
+
+    /// More arguments of the bridge.
+    pub(crate) fn args<const N: usize>(mut self, args: [&str; N]) -> Self {
+        self.args.extend(args.map(str::to_owned));
         self
     }
 

@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -17,7 +18,7 @@ use tokio::net::TcpStream;
 use tokio_openssl::SslStream;
 
 use super::sse::{Event, Item, take_item};
-use super::within;
+use super::{DEADLINE, within};
 
 const JSON: &str = "application/json";
 const JSON_OR_STREAM: &str = "application/json, text/event-stream";
@@ -29,6 +30,7 @@ pub(crate) struct Http {
     identity: Option<(String, String)>,
     headers: Vec<(String, String)>,
     http2: bool,
+    patience: Duration,
     /// Made for the first request: reading the system's roots takes 20 ms.
     connector: Arc<OnceLock<SslConnector>>,
 }
@@ -36,7 +38,15 @@ pub(crate) struct Http {
 impl Http {
     pub(crate) fn new(url: &str) -> Self {
         let uri = url.parse().unwrap_or_else(|error| panic!("{url}: {error}"));
-        Self { uri, ca: None, identity: None, headers: Vec::new(), http2: false, connector: Arc::default() }
+        Self {
+            uri,
+            ca: None,
+            identity: None,
+            headers: Vec::new(),
+            http2: false,
+            patience: DEADLINE,
+            connector: Arc::default(),
+        }
     }
 
     pub(crate) fn trust(mut self, ca: &str) -> Self {
@@ -61,6 +71,12 @@ impl Http {
     pub(crate) fn http2(mut self) -> Self {
         self.http2 = true;
         self.connector = Arc::default();
+        self
+    }
+
+    /// How long the head of an answer may take, where that is longer than anything else.
+    pub(crate) fn patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
         self
     }
 
@@ -101,7 +117,9 @@ impl Http {
         method: Method,
         body: impl Into<Bytes>,
     ) -> Result<Response, String> {
-        within("response", self.send(method, body.into())).await.map_err(|error| error.to_string())
+        let sent = tokio::time::timeout(self.patience, self.send(method, body.into())).await;
+        let sent = sent.unwrap_or_else(|_| panic!("response: not within {:?}", self.patience));
+        sent.map_err(|error| error.to_string())
     }
 
     async fn send(
@@ -223,6 +241,22 @@ impl Response {
         messages
     }
 
+    /// As [`Self::messages`], where a connection that breaks is what happens.
+    pub(crate) async fn try_messages(mut self) -> Result<Vec<Value>, String> {
+        let mut messages = Vec::new();
+        if !self.is_stream() {
+            let body = within("body", self.body.collect()).await.map_err(|error| error.to_string())?;
+            messages.push(serde_json::from_slice(&body.to_bytes()).map_err(|error| error.to_string())?);
+            return Ok(messages);
+        }
+        while let Some(event) = self.try_next_event().await? {
+            if !event.data.is_empty() {
+                messages.push(serde_json::from_str(&event.data).map_err(|error| error.to_string())?);
+            }
+        }
+        Ok(messages)
+    }
+
     /// The next message on a stream; `None` at its end.
     pub(crate) async fn next_message(&mut self) -> Option<Value> {
         loop {
@@ -243,34 +277,39 @@ impl Response {
 
     pub(crate) async fn next_event(&mut self) -> Option<Event> {
         // Comments that keep the stream alive do not keep the test waiting.
-        let next = async {
-            loop {
-                if let Item::Event(event) = self.next_item().await? {
-                    return Some(event);
-                }
+        let next = within("an event", self.try_next_event()).await;
+        next.unwrap_or_else(|error| panic!("the stream broke: {error}"))
+    }
+
+    /// As [`Self::next_event`], where a stream that breaks is what happens, and one that is kept alive may go on.
+    pub(crate) async fn try_next_event(&mut self) -> Result<Option<Event>, String> {
+        loop {
+            match self.try_next_item().await? {
+                Some(Item::Event(event)) => return Ok(Some(event)),
+                Some(Item::Comment(_)) => {}
+                None => return Ok(None),
             }
-        };
-        within("an event", next).await
+        }
     }
 
     /// The next event or comment on a stream; `None` at its end.
     pub(crate) async fn next_item(&mut self) -> Option<Item> {
+        self.try_next_item().await.unwrap_or_else(|error| panic!("the stream broke: {error}"))
+    }
+
+    async fn try_next_item(&mut self) -> Result<Option<Item>, String> {
         assert!(self.is_stream(), "{} with {} is no stream", self.status, self.header("content-type"));
         loop {
             if let Some(item) = take_item(&mut self.buffer) {
-                return Some(item);
+                return Ok(Some(item));
             }
             // An item ends with a newline: a long one is not searched again for each piece of it.
             let mut newline = false;
             while !newline {
-                match within("event", self.body.frame()).await? {
-                    Ok(frame) => {
-                        let piece = frame.into_data().unwrap_or_default();
-                        newline = piece.ends_with(b"\n");
-                        self.buffer.extend_from_slice(&piece);
-                    }
-                    Err(error) => panic!("the stream broke: {error}"),
-                }
+                let Some(frame) = within("event", self.body.frame()).await else { return Ok(None) };
+                let piece = frame.map_err(|error| error.to_string())?.into_data().unwrap_or_default();
+                newline = piece.ends_with(b"\n");
+                self.buffer.extend_from_slice(&piece);
             }
         }
     }

@@ -4,6 +4,7 @@
 pub(crate) mod bridge;
 pub(crate) mod certs;
 pub(crate) mod connect;
+pub(crate) mod h2;
 pub(crate) mod http;
 pub(crate) mod proc;
 pub(crate) mod process;
@@ -12,7 +13,10 @@ pub(crate) mod remote;
 pub(crate) mod session;
 pub(crate) mod sse;
 
+use std::collections::BTreeSet;
+use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use self::bridge::{Bridge, Guard};
@@ -70,6 +74,20 @@ pub(crate) async fn each_way(test: impl AsyncFn(Http)) {
 /// Ends a bridge while its clients still run: one that is not polled can't take leave of HTTP/2.
 pub(crate) async fn ended(bridge: Bridge) {
     tokio::task::spawn_blocking(move || drop(bridge)).await.unwrap();
+}
+
+/// The folder that `tests/NAME/setup.sh` filled and `variable` names; without one, says once that the tests of `what` are
+/// skipped. That goes past the test runner's capture: a skipped test must not look like a passed one.
+pub(crate) fn installed(variable: &'static str, what: &str, name: &str) -> Option<PathBuf> {
+    static SAID: Mutex<BTreeSet<&str>> = Mutex::new(BTreeSet::new());
+    let directory = std::env::var_os(variable).map(PathBuf::from);
+    let directory = directory.filter(|directory| directory.join(".installed").exists());
+    if directory.is_none() && SAID.lock().unwrap().insert(variable) {
+        let how =
+            format!("tests/{name}/setup.sh target/{name} && {variable}=$PWD/target/{name} cargo test {name}");
+        let _ = writeln!(std::io::stderr(), "skipped: the tests with {what}, not installed ({how})");
+    }
+    directory
 }
 
 /// The folder that `scripts/fips-provider.sh` filled; without one, says that the test is skipped.

@@ -36,6 +36,22 @@ pub(crate) fn open_files(pid: u32) -> usize {
     fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
 }
 
+/// The memory that a process holds now, in bytes.
+pub(crate) fn memory(pid: u32) -> u64 {
+    status(pid, "VmRSS")
+}
+
+/// The most memory that a process has held, in bytes.
+pub(crate) fn peak_memory(pid: u32) -> u64 {
+    status(pid, "VmHWM")
+}
+
+fn status(pid: u32, field: &str) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':')).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+}
+
 /// What `ps` shows of a process.
 pub(crate) fn command_line(pid: u32) -> String {
     let text = fs::read(format!("/proc/{pid}/cmdline")).unwrap();

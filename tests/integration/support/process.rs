@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, mpsc};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -58,10 +58,14 @@ impl Process {
 
     /// The next line of standard output; `None` at its end.
     pub(crate) fn next_line(&self) -> Option<String> {
-        match self.stdout.recv_timeout(DEADLINE) {
+        self.next_line_within(DEADLINE)
+    }
+
+    pub(crate) fn next_line_within(&self, limit: Duration) -> Option<String> {
+        match self.stdout.recv_timeout(limit) {
             Ok(line) => Some(line),
             Err(mpsc::RecvTimeoutError::Disconnected) => None,
-            Err(mpsc::RecvTimeoutError::Timeout) => panic!("no line on stdout within {DEADLINE:?}"),
+            Err(mpsc::RecvTimeoutError::Timeout) => panic!("no line on stdout within {limit:?}"),
         }
     }
 
@@ -126,7 +130,7 @@ impl Process {
             match self.child.try_wait().unwrap() {
                 Some(status) => return Some(status),
                 None if Instant::now() > deadline => return None,
-                None => thread::sleep(std::time::Duration::from_millis(5)),
+                None => thread::sleep(Duration::from_millis(5)),
             }
         }
     }

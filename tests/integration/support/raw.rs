@@ -121,6 +121,11 @@ impl Raw {
 }
 
 impl Answer {
+    /// The status line and the headers.
+    pub(crate) fn head(&self) -> &str {
+        &self.head
+    }
+
     /// The value of a header, empty when it is missing.
     pub(crate) fn header(&self, name: &str) -> &str {
         let lines = self.head.lines().filter_map(|line| line.split_once(':'));

@@ -26,10 +26,15 @@ impl Session {
         let id = response.header("mcp-session-id").to_owned();
         let answer = response.messages().await.pop().unwrap();
         assert!(answer["result"]["protocolVersion"].is_string(), "initialize: {answer}");
-        let http = http.clone().header("mcp-session-id", &id).header("mcp-protocol-version", VERSION);
-        let session = Self { http, id, next_id: AtomicU64::new(1) };
+        let session = Self::taken_up(http, &id, VERSION);
         session.notify("notifications/initialized", &json!({})).await;
         session
+    }
+
+    /// A session that was opened otherwise, of that revision.
+    pub(crate) fn taken_up(http: &Http, id: &str, version: &str) -> Self {
+        let http = http.clone().header("mcp-session-id", id).header("mcp-protocol-version", version);
+        Self { http, id: id.to_owned(), next_id: AtomicU64::new(1) }
     }
 
     /// The response to a request, wherever in the answer it stands.

@@ -30,6 +30,8 @@ const VERSIONS: [&str; 4] = ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-
 struct Options {
     /// `--name N`: its name in `serverInfo`.
     name: Option<String>,
+    /// `--revision R`: the revision that `initialize` is answered with, whatever was asked for.
+    revision: Option<String>,
     /// `--fail-start STATUS`: exit at once.
     fail_start: Option<i32>,
     /// `--exit-on-initialize STATUS`: exit instead of answering `initialize`.
@@ -52,6 +54,7 @@ impl Options {
             let mut value = || args.next().unwrap_or_else(|| panic!("{arg} needs a value"));
             match arg.as_str() {
                 "--name" => options.name = Some(value()),
+                "--revision" => options.revision = Some(value()),
                 "--fail-start" => options.fail_start = Some(value().parse().unwrap()),
                 "--exit-on-initialize" => options.exit_on_initialize = Some(value().parse().unwrap()),
                 "--no-initialize-answer" => options.no_initialize_answer = true,
@@ -135,8 +138,7 @@ fn initialize(options: &Options, peer: &Arc<Peer>, id: &Value, params: Value) {
         eprintln!("fixture-server: told to exit at initialize");
         process::exit(status);
     }
-    let asked = params["protocolVersion"].as_str().unwrap_or_default();
-    let version = VERSIONS.iter().find(|v| **v == asked).unwrap_or(&VERSIONS[3]);
+    let version = revision(options, &params);
     let name = options.name.as_deref().unwrap_or("fixture-server");
     let result = json!({
         "protocolVersion": version,
@@ -147,6 +149,13 @@ fn initialize(options: &Options, peer: &Arc<Peer>, id: &Value, params: Value) {
     if !options.no_initialize_answer {
         peer.answer(id, &result);
     }
+}
+
+/// The revision to speak: the one of the command line, else what is asked for, else the newest.
+fn revision<'a>(options: &'a Options, params: &Value) -> &'a str {
+    let asked = params["protocolVersion"].as_str().unwrap_or_default();
+    let known = || *VERSIONS.iter().find(|known| **known == asked).unwrap_or(&VERSIONS[3]);
+    options.revision.as_deref().unwrap_or_else(known)
 }
 
 fn call(peer: &Arc<Peer>, id: Value, params: Value, line: &[u8]) {

@@ -117,6 +117,22 @@ impl Peer {
         let mut stdout = std::io::stdout();
         let _ = stdout.write_all(bytes).and_then(|()| stdout.flush());
     }
+
+    /// One line of that many bytes, which is held in no memory.
+    pub(crate) fn send_repeated(&self, piece: &[u8], bytes: u64) {
+        let block = piece.repeat(64 * 1024 / piece.len());
+        let _whole = self.stdout.lock().unwrap();
+        let mut stdout = std::io::stdout();
+        let mut left = usize::try_from(bytes).unwrap();
+        while left > 0 {
+            let n = left.min(block.len());
+            if stdout.write_all(&block[..n]).is_err() {
+                return;
+            }
+            left -= n;
+        }
+        let _ = stdout.write_all(b"\n").and_then(|()| stdout.flush());
+    }
 }
 
 pub(crate) fn response(id: &Value, result: &Value) -> Value {

@@ -44,7 +44,7 @@ const fn tool(name: &'static str, says: &'static str, run: fn(&Call) -> Reply) -
     Tool { name, says, run, stops_the_reader: false }
 }
 
-const TOOLS: [Tool; 31] = [
+const TOOLS: [Tool; 34] = [
     // A server that behaves.
     tool("echo", "message, [pid], [env: NAME]: the message; pid and variable as structured content", echo),
     tool("about", "process, arguments, directory, environment and what initialize said", about),
@@ -74,6 +74,13 @@ const TOOLS: [Tool; 31] = [
     tool("garbage", "lines on stdout that are no message, then the result", garbage),
     tool("raw", "line: that line on stdout, then the result", raw),
     tool("huge_line", "bytes: one notification of that length, then the result", huge_line),
+    tool("endless_line", "bytes: that many on one line that is no message, then the result", endless_line),
+    tool("half_line", "the first half of the result, and no more", half_line),
+    tool(
+        "flood",
+        "[times], [data]: numbered notifications as fast as they are taken, then the result",
+        flood,
+    ),
     tool(
         "stderr",
         "bytes, [line]: that much on stderr in lines of that length (0: one line, not ended)",
@@ -251,6 +258,26 @@ fn huge_line(call: &Call) -> Reply {
     let data = pattern(call.number("bytes", 1024));
     call.peer.notify("notifications/message", &json!({"level": "info", "data": data}));
     Reply::text("after the huge line")
+}
+
+fn endless_line(call: &Call) -> Reply {
+    call.peer.send_repeated(b"endless ", call.number("bytes", 1024));
+    Reply::text("after the endless line")
+}
+
+fn half_line(call: &Call) -> Reply {
+    let answer = response(&call.id, &text("never finished")).to_string();
+    call.peer.send_bytes(&answer.as_bytes()[..answer.len() / 2]);
+    Reply::Nothing
+}
+
+fn flood(call: &Call) -> Reply {
+    let times = call.number("times", 10_000);
+    for n in 1..=times {
+        let data = json!({"n": n, "text": call.text("data", "")});
+        call.peer.notify("notifications/message", &json!({"level": "info", "data": data}));
+    }
+    Reply::text(&format!("{times} notifications"))
 }
 
 fn stderr(call: &Call) -> Reply {
