@@ -9,6 +9,8 @@ use hyper::{
     body::{Body, Incoming},
     header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderValue},
 };
+use serde::Deserialize;
+use serde_json::value::RawValue;
 
 use super::{
     MAX_MESSAGE,
@@ -33,6 +35,8 @@ pub(super) enum Answer {
     Accepted,
     /// One JSON body.
     Json(Incoming),
+    /// What a JSON body held.
+    Read(Vec<Message>),
     /// A stream of messages.
     Events(Events),
     /// It was taken in, and what the server has to say to it comes by the stream of the session.
@@ -46,9 +50,29 @@ pub(super) enum Answer {
 pub(super) struct Refused {
     pub(super) status: StatusCode,
     headers: HeaderMap,
-    body: Incoming,
+    body: Said,
     /// What else was tried, and failed.
     besides: Option<String>,
+}
+
+/// What a refusal says.
+#[derive(Debug)]
+enum Said {
+    /// Not read yet.
+    Unread(Incoming),
+    /// As much of it as is looked at.
+    Read(Bytes),
+}
+
+impl Said {
+    async fn read(self) -> Bytes {
+        match self {
+            Self::Unread(body) => {
+                Limited::new(body, MAX_ERROR).collect().await.map(Collected::to_bytes).unwrap_or_default()
+            }
+            Self::Read(text) => text,
+        }
+    }
 }
 
 impl Answer {
@@ -69,7 +93,10 @@ impl Answer {
                     "{other} instead of JSON or an event stream; look at client.url"
                 )))
             }
-            (status, _) => Ok(Self::Refused(Refused { status, headers: parts.headers, body, besides: None })),
+            (status, _) => {
+                let body = Said::Unread(body);
+                Ok(Self::Refused(Refused { status, headers: parts.headers, body, besides: None }))
+            }
         }
     }
 
@@ -117,6 +144,7 @@ pub(super) async fn to(id: &RequestId, answer: Answer) -> Result<Message, Failur
     let is_it = |m: &Message| matches!(&m.kind, Kind::Response { id: Some(other), .. } if other == id);
     match answer {
         Answer::Json(body) => json(body).await?.into_iter().find(is_it).ok_or(Failure::NoAnswer),
+        Answer::Read(messages) => messages.into_iter().find(is_it).ok_or(Failure::NoAnswer),
         Answer::Events(mut events) => loop {
             match events.next().await? {
                 Some(message) if is_it(&message) => return Ok(message),
@@ -127,6 +155,23 @@ pub(super) async fn to(id: &RequestId, answer: Answer) -> Result<Message, Failur
         Answer::Accepted | Answer::OnStream(_) => Err(Failure::NoAnswer),
         Answer::Refused(refused) => Err(refused.failure().await),
     }
+}
+
+/// An error as the answer to `id`, whatever id the server has given it.
+pub(super) fn under_id(error: Message, id: &RequestId) -> Result<Message, Failure> {
+    #[derive(Deserialize)]
+    struct Answer<'a> {
+        #[serde(borrow)]
+        error: &'a RawValue,
+    }
+    if matches!(&error.kind, Kind::Response { id: Some(own), .. } if own == id) {
+        return Ok(error);
+    }
+    let answer: Answer =
+        serde_json::from_str(error.line.as_str()).map_err(|e| Failure::Unusable(e.to_string()))?;
+    let text = format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{}}}"#, answer.error);
+    let messages = messages(text.into()).map_err(Failure::Unusable)?;
+    messages.into_iter().next().ok_or(Failure::NoAnswer)
 }
 
 fn messages(text: Bytes) -> Result<Vec<Message>, String> {
@@ -147,6 +192,13 @@ impl Refused {
         )
     }
 
+    /// Reads what it says: itself again, and whether that is a JSON-RPC error.
+    pub(super) async fn read(self) -> (Self, bool) {
+        let text = self.body.read().await;
+        let is_error = rpc_error(&text).is_some();
+        (Self { body: Said::Read(text), ..self }, is_error)
+    }
+
     /// Adds what else was tried.
     pub(super) fn besides(mut self, failure: &str) -> Self {
         self.besides = Some(failure.to_owned());
@@ -165,11 +217,8 @@ impl Refused {
 
     /// The JSON-RPC error in the body, if that is what it holds; else the status in words.
     pub(super) async fn explain(self) -> Result<Message, Failure> {
-        let text =
-            Limited::new(self.body, MAX_ERROR).collect().await.map(Collected::to_bytes).unwrap_or_default();
-        if let Ok(Payload::Single(message @ Message { kind: Kind::Response { is_error: true, .. }, .. })) =
-            parse(text.clone())
-        {
+        let text = self.body.read().await;
+        if let Some(message) = rpc_error(&text) {
             return Ok(message);
         }
         let is_text = media_type(&self.headers) == "text/plain" && coding(&self.headers).is_none();
@@ -179,6 +228,15 @@ impl Refused {
             Some(besides) => format!("{words}; {besides}"),
             None => words,
         }))
+    }
+}
+
+fn rpc_error(text: &Bytes) -> Option<Message> {
+    match parse(text.clone()) {
+        Ok(Payload::Single(message @ Message { kind: Kind::Response { is_error: true, .. }, .. })) => {
+            Some(message)
+        }
+        _ => None,
     }
 }
 

@@ -1,36 +1,33 @@
-//! The lines of the client, in order, and what becomes of them.
+//! A legacy client's messages, in order, and what becomes of them.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use bytes::Bytes;
 use tokio::{
-    io::AsyncRead,
-    sync::{Notify, mpsc, oneshot, watch},
+    sync::{Notify, oneshot, watch},
     time::timeout,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    LEAVE, MAX_MESSAGE,
+    LEAVE,
     answer::Answer,
-    exchange,
+    exchange::{self, Outcome},
     failure::Failure,
     in_flight::{InFlight, Waiting},
     listen,
+    modern::Discovery,
     remote::Remote,
     session::Session,
 };
 use crate::{
-    framing::{
-        lines::{Framed, Lines},
-        writer::Writer,
-    },
-    jsonrpc::{ErrorObject, Kind, Line, Message, Payload, RequestId, code, parse},
+    framing::{queue::Sender, writer::Writer},
+    jsonrpc::{ErrorObject, Kind, Line, Message, RequestId},
     logging, mcp,
     metrics::{self, Exchanges},
+    upstream::FromServer,
 };
 
 /// How long the server may take to take in a message that wants no answer.
@@ -38,11 +35,21 @@ const NOTIFY_PATIENCE: Duration = Duration::from_secs(30);
 /// How long the client's next message waits for the server to open its own stream.
 const LISTEN_PATIENCE: Duration = Duration::from_secs(1);
 
-/// One stdio client and its session with the remote server.
+/// Where the server's messages go.
+#[derive(Debug)]
+pub(super) enum Out {
+    /// To the client itself.
+    Client(Writer),
+    /// To what translates them.
+    Translator(Sender<FromServer>),
+}
+
+/// One legacy client and its session with the remote server.
 #[derive(Debug)]
 pub(super) struct Bridge {
-    pub(super) remote: Remote,
-    stdout: Writer,
+    pub(super) remote: Arc<Remote>,
+    pub(super) discovery: Discovery,
+    out: Out,
     session: Mutex<Session>,
     in_flight: InFlight,
     /// Held while a lost session is opened again.
@@ -57,11 +64,13 @@ pub(super) struct Bridge {
 }
 
 impl Bridge {
-    pub(super) fn new(remote: Remote, stdout: Writer, counts: Exchanges) -> Arc<Self> {
+    /// `counts` counts the client's requests.
+    pub(super) fn new(remote: Arc<Remote>, discovery: Discovery, out: Out, counts: Exchanges) -> Arc<Self> {
         Arc::new(Self {
             session: Mutex::new(Session::new(remote.config.transport)),
             remote,
-            stdout,
+            discovery,
+            out,
             in_flight: InFlight::new(counts),
             reopening: tokio::sync::Mutex::default(),
             epoch: watch::Sender::new(0),
@@ -75,41 +84,8 @@ impl Bridge {
         self.session.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) async fn stdout_closed(&self) {
-        self.stdout.closed().await;
-    }
-
-    /// Works through what [`read`] has read, until there is no more.
-    pub(super) async fn work(self: &Arc<Self>, mut lines: mpsc::Receiver<Framed>) {
-        while let Some(framed) = lines.recv().await {
-            match framed {
-                Framed::Line(line) => self.take_line(line).await,
-                Framed::TooLong { length, .. } => {
-                    let text = format!("a message of {length} bytes; at most {MAX_MESSAGE} are passed on");
-                    self.fail(None, &ErrorObject::invalid("message_too_long", text)).await;
-                }
-            }
-        }
-    }
-
-    async fn take_line(self: &Arc<Self>, line: Bytes) {
-        match parse(line) {
-            Ok(Payload::Single(message)) => self.take(message).await,
-            // Each message of a batch is sent by itself, and answered by itself.
-            Ok(Payload::Batch(messages)) => {
-                for message in messages {
-                    self.take(message).await;
-                }
-            }
-            Err(e) => {
-                let reason = if e.code() == code::PARSE_ERROR { "parse_error" } else { "invalid_message" };
-                self.fail(e.id(), &ErrorObject { code: e.code(), message: e.to_string(), reason }).await;
-            }
-        }
-    }
-
-    async fn take(self: &Arc<Self>, message: Message) {
-        logging::body(None, "from the client", message.line.as_str());
+    /// Takes in a message of the client's; [`Outcome::OtherEra`] when it is `initialize` and the server knows none.
+    pub(super) async fn take(self: &Arc<Self>, message: Message) -> Outcome {
         match &message.kind {
             Kind::Request { id, .. } => {
                 let id = id.clone();
@@ -122,8 +98,9 @@ impl Bridge {
                     let exchange = self.exchanges.spawn(exchange);
                     if begins {
                         // What follows belongs to the session that this opens.
-                        let _ = exchange.await;
+                        let outcome = exchange.await;
                         self.use_session();
+                        return outcome.unwrap_or(Outcome::Done);
                     }
                 }
             }
@@ -144,6 +121,12 @@ impl Bridge {
             }
             Kind::Response { .. } => self.notify(&message.line, "an answer").await,
         }
+        Outcome::Done
+    }
+
+    /// A request waits no more, and nobody is told.
+    pub(super) fn forget(&self, id: &RequestId) {
+        self.in_flight.answered(id, metrics::Outcome::Error);
     }
 
     /// A new session begins, which ends the one before.
@@ -222,7 +205,8 @@ impl Bridge {
     }
 
     /// A message of the server's, for the client. An answer passes once, and only if it is waited for.
-    pub(super) async fn deliver(&self, message: Message) {
+    /// `about` is the request on whose stream it came.
+    pub(super) async fn deliver(&self, message: Message, about: Option<&RequestId>) {
         logging::body(None, "from the server", message.line.as_str());
         if let Kind::Response { id, is_error } = &message.kind {
             let outcome = if *is_error { metrics::Outcome::Error } else { metrics::Outcome::Ok };
@@ -235,13 +219,13 @@ impl Bridge {
                 self.session().granted(change, &message.line);
             }
         }
-        self.write(message.line).await;
+        self.write(message, about).await;
     }
 
     /// A message of the server's on the stream that all requests share.
     pub(super) async fn hear(&self, message: Message) {
         self.in_flight.heard(&message);
-        self.deliver(message).await;
+        self.deliver(message, None).await;
     }
 
     /// Answers a request with an error of the bridge's; false if it has been answered or cancelled before.
@@ -259,62 +243,42 @@ impl Bridge {
             id.map_or_else(|| "without an id".to_owned(), RequestId::shown),
             error.message
         );
-        self.write(error.response(id).line).await;
+        self.write(error.response(id), id).await;
     }
 
-    async fn write(&self, line: Line) {
-        if self.stdout.send(line).await.is_err() {
-            log::debug!("a message is lost: standard output is closed");
-        }
-    }
-
-    /// Waits for what is still to be worked through, and for the answers in flight; those that do not come are errors.
-    pub(super) async fn last_answers(&self, work: impl Future<Output = ()>, patience: Duration) {
-        let answers = async {
-            work.await;
-            self.exchanges.close();
-            self.exchanges.wait().await;
-        };
-        if timeout(patience, answers).await.is_ok() {
-            return;
-        }
-        let left = self.in_flight.ids();
-        let trouble = self.remote.trouble().map(|why| format!("; {why}")).unwrap_or_default();
-        let text = format!("standard input ended, and no answer came within {patience:?}{trouble}");
-        let error = ErrorObject::internal("ended", text);
-        let told = async {
-            for id in left {
-                self.answer(&id, &error).await;
+    async fn write(&self, message: Message, about: Option<&RequestId>) {
+        let written = match &self.out {
+            Out::Client(stdout) => stdout.send(message.line).await.is_ok(),
+            Out::Translator(translator) => {
+                let room = translator.reserve(message.line.len()).await;
+                room.is_ok_and(|room| translator.send(FromServer { message, about: about.cloned() }, room))
             }
         };
-        // A client that reads nothing is not waited for without end.
-        let _ = timeout(LEAVE, told).await;
+        if !written {
+            log::debug!("a message is lost: nobody takes it any more");
+        }
+    }
+
+    /// Waits until every request has its answer; no more may come.
+    pub(super) async fn answered(&self) {
+        self.exchanges.close();
+        self.exchanges.wait().await;
+    }
+
+    /// Answers what still waits with `error`.
+    pub(super) async fn give_up(&self, error: &ErrorObject) {
+        for id in self.in_flight.ids() {
+            self.answer(&id, error).await;
+        }
     }
 
     /// Ends the session and everything that still runs.
-    pub(super) async fn leave(self: Arc<Self>, patience: Duration) {
+    pub(super) async fn leave(&self) {
         self.stop_listening();
         self.in_flight.cancel_all();
         let (_, channel) = self.session().channel();
         if let Some(channel) = channel {
-            let _ = timeout(patience, channel.leave(&self.remote)).await;
-        }
-        self.stdout.close();
-        let _ = timeout(patience, self.stdout.closed()).await;
-    }
-}
-
-/// Reads lines into a short queue, so that the end of input is noticed whatever the work is waiting for.
-pub(super) async fn read<R: AsyncRead + Unpin>(mut lines: Lines<R>, queue: mpsc::Sender<Framed>) {
-    loop {
-        match lines.next().await {
-            Ok(Some(framed)) => {
-                if queue.send(framed).await.is_err() {
-                    return;
-                }
-            }
-            Ok(None) => return,
-            Err(e) => return log::error!("standard input can't be read: {e}"),
+            let _ = timeout(LEAVE, channel.leave(&self.remote)).await;
         }
     }
 }

@@ -6,8 +6,6 @@ use std::{
 };
 
 use hyper::header::HeaderValue;
-use serde::Deserialize;
-use serde_json::value::RawValue;
 use tokio::time::{sleep, timeout};
 
 use super::{
@@ -19,7 +17,8 @@ use super::{
     transport::http_sse::HttpSse,
 };
 use crate::{
-    jsonrpc::{self, Kind, Message, Payload, RequestId},
+    config,
+    jsonrpc::{Kind, Message, RequestId},
     mcp,
     session::cancellation,
 };
@@ -32,14 +31,28 @@ const AFTER_ANSWER: Duration = Duration::from_secs(5);
 pub(super) const SHORTEST_WAIT: Duration = Duration::from_millis(100);
 pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(5 * 60);
 
+/// What has become of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// It was answered or cancelled.
+    Done,
+    /// It is `initialize`, and the server knows no such thing. Nobody was answered.
+    OtherEra,
+}
+
 /// Sends a request and sees that it is answered once: by the server, or with what went wrong. A cancelled one is not.
-pub(super) async fn run(bridge: Arc<Bridge>, message: Message, id: RequestId, waiting: Waiting) {
-    let exchange = Exchange { bridge: &bridge, id: &id, waiting: &waiting, times: Times::new(&bridge) };
+pub(super) async fn run(bridge: Arc<Bridge>, message: Message, id: RequestId, waiting: Waiting) -> Outcome {
+    let exchange =
+        Exchange { bridge: &bridge, id: &id, waiting: &waiting, times: Times::new(&bridge.remote.config) };
     let failure = tokio::select! {
         biased;
-        () = waiting.cancelled.cancelled() => return,
+        () = waiting.cancelled.cancelled() => return Outcome::Done,
         result = exchange.ask(&message) => match result {
-            Ok(()) => return,
+            Ok(()) => return Outcome::Done,
+            Err(Failure::OtherEra) => {
+                bridge.forget(&id);
+                return Outcome::OtherEra;
+            }
             Err(failure) => failure,
         },
     };
@@ -48,29 +61,38 @@ pub(super) async fn run(bridge: Arc<Bridge>, message: Message, id: RequestId, wa
     if told && timed_out && !bridge.session().is_initialize(&id) {
         exchange.tell_cancelled().await;
     }
+    Outcome::Done
 }
 
 /// The time that an exchange has.
-struct Times {
+#[derive(Debug)]
+pub(super) struct Times {
     silence: Option<Duration>,
-    total: Duration,
+    total: Option<Duration>,
     began: Instant,
 }
 
 impl Times {
-    fn new(bridge: &Bridge) -> Self {
-        let config = &bridge.remote.config;
-        Self { silence: config.timeout, total: config.max_request_time, began: Instant::now() }
+    pub(super) fn new(config: &config::Connect) -> Self {
+        Self { silence: config.timeout, total: Some(config.max_request_time), began: Instant::now() }
+    }
+
+    /// For what may take for ever.
+    pub(super) fn unlimited() -> Self {
+        Self { silence: None, total: None, began: Instant::now() }
     }
 
     /// Runs the next step of an exchange; each may take as long as the server may be silent.
-    async fn limit<T>(&self, step: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-        let left = self.total.saturating_sub(self.began.elapsed());
-        let (allowed, named) = match self.silence {
-            Some(silence) if silence < left => (silence, silence),
-            _ => (left, self.total),
-        };
-        timeout(allowed, step).await.unwrap_or(Err(Failure::TimedOut(named)))
+    pub(super) async fn limit<T>(
+        &self,
+        step: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        let left = self.total.map(|total| (total.saturating_sub(self.began.elapsed()), total));
+        let silence = self.silence.map(|silence| (silence, silence));
+        match silence.into_iter().chain(left).min() {
+            Some((allowed, named)) => timeout(allowed, step).await.unwrap_or(Err(Failure::TimedOut(named))),
+            None => step.await,
+        }
     }
 }
 
@@ -119,10 +141,16 @@ impl Exchange<'_> {
             Answer::Accepted => Err(Failure::Unusable("it was taken in without an answer (202)".to_owned())),
             Answer::Json(body) => {
                 for message in self.times.limit(answer::json(body)).await? {
-                    self.bridge.deliver(message).await;
+                    self.bridge.deliver(message, Some(self.id)).await;
                 }
                 if !self.is_answered() {
                     return Err(Failure::Unusable("it answers another request".to_owned()));
+                }
+                Ok(())
+            }
+            Answer::Read(messages) => {
+                for message in messages {
+                    self.bridge.deliver(message, Some(self.id)).await;
                 }
                 Ok(())
             }
@@ -159,7 +187,7 @@ impl Exchange<'_> {
         while !self.is_answered() {
             let ended = match self.times.limit(events.next()).await {
                 Ok(Some(message)) => {
-                    self.bridge.deliver(message).await;
+                    self.bridge.deliver(message, Some(self.id)).await;
                     continue;
                 }
                 Ok(None) => Failure::NoAnswer,
@@ -169,7 +197,7 @@ impl Exchange<'_> {
             resume.note(&events);
             events = self.resume(&resume, ended).await?;
         }
-        tokio::spawn(read_on(Arc::clone(self.bridge), events));
+        tokio::spawn(read_on(Arc::clone(self.bridge), self.id.clone(), events));
         Ok(())
     }
 
@@ -205,10 +233,7 @@ impl Exchange<'_> {
     /// An error of the server's with an error status goes to the client under the request's id.
     async fn refused(&self, refused: Refused) -> Result<(), Failure> {
         let error = self.times.limit(refused.explain()).await?;
-        match &error.kind {
-            Kind::Response { id: Some(id), .. } if id == self.id => self.bridge.deliver(error).await,
-            _ => self.bridge.deliver(under_id(&error, self.id)?).await,
-        }
+        self.bridge.deliver(answer::under_id(error, self.id)?, Some(self.id)).await;
         Ok(())
     }
 
@@ -222,30 +247,14 @@ impl Exchange<'_> {
 }
 
 /// What follows an answer is the end of its stream, as a rule: a connection on which it has been read can be used again.
-async fn read_on(bridge: Arc<Bridge>, mut events: Events) {
+async fn read_on(bridge: Arc<Bridge>, id: RequestId, mut events: Events) {
     let rest = async {
         while let Ok(Some(message)) = events.next().await {
             match message.kind {
                 Kind::Response { .. } => log::warn!("a second answer of the server's is dropped"),
-                _ => bridge.deliver(message).await,
+                _ => bridge.deliver(message, Some(&id)).await,
             }
         }
     };
     let _ = timeout(AFTER_ANSWER, rest).await;
-}
-
-/// The same error, as the answer to `id`.
-fn under_id(error: &Message, id: &RequestId) -> Result<Message, Failure> {
-    #[derive(Deserialize)]
-    struct Answer<'a> {
-        #[serde(borrow)]
-        error: &'a RawValue,
-    }
-    let unusable = |e: &dyn std::fmt::Display| Failure::Unusable(e.to_string());
-    let answer: Answer = serde_json::from_str(error.line.as_str()).map_err(|e| unusable(&e))?;
-    let text = format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{}}}"#, answer.error);
-    match jsonrpc::parse(text.into()).map_err(|e| unusable(&e))? {
-        Payload::Single(message) => Ok(message),
-        Payload::Batch(_) => Err(unusable(&"a batch")),
-    }
 }

@@ -34,6 +34,9 @@ pub(super) enum Failure {
     /// An answer that is none.
     #[error("the server's answer can't be used: {0}")]
     Unusable(String),
+    /// The server speaks the modern revision only, and `initialize` is none of its requests.
+    #[error("the server speaks revision 2026-07-28 only, and client.translate is off")]
+    OtherEra,
     /// There is no session, and the message needs one.
     #[error("no session with the server is open: it begins with an `initialize` that succeeds")]
     NoSession,
@@ -51,6 +54,7 @@ impl Failure {
             Self::TimedOut(_) => "timed_out",
             Self::Status(_) => "http_status",
             Self::Unusable(_) => "unusable_answer",
+            Self::OtherEra => "other_era",
             Self::NoSession => "no_session",
             Self::SessionLost(_) => "session_lost",
         }

@@ -127,7 +127,7 @@ async fn listen(
             Ok(Outcome::NotOffered)
         }
         Answer::Refused(refused) => Ok(Outcome::Refused(refused.status)),
-        Answer::Accepted | Answer::Json(_) => Ok(Outcome::NotOffered),
+        Answer::Accepted | Answer::Json(_) | Answer::Read(_) => Ok(Outcome::NotOffered),
     }
 }
 
@@ -141,7 +141,7 @@ pub(super) async fn read(bridge: Arc<Bridge>, mut stream: Stream) {
 async fn receive(bridge: &Arc<Bridge>, mut events: Events) -> Result<Outcome, Failure> {
     loop {
         match events.next().await {
-            Ok(Some(message)) => bridge.deliver(message).await,
+            Ok(Some(message)) => bridge.deliver(message, None).await,
             Err(e @ Failure::Unusable(_)) => return Err(e),
             ended => {
                 if let Err(e) = ended {

@@ -6,14 +6,17 @@ mod exchange;
 mod failure;
 mod in_flight;
 mod listen;
+mod modern;
 mod open;
 mod remote;
 mod reopen;
+mod router;
 mod session;
 mod token;
+mod translated;
 mod transport;
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{pin::pin, time::Duration};
 
 use thiserror::Error;
 use tokio::{
@@ -21,7 +24,7 @@ use tokio::{
     sync::mpsc,
 };
 
-use self::{bridge::Bridge, remote::Remote};
+use self::{remote::Remote, router::Router};
 use crate::{
     config,
     framing::{lines::Lines, writer::Writer},
@@ -82,17 +85,17 @@ impl Client {
         R: AsyncRead + Unpin,
         W: AsyncWrite + Send + Unpin + 'static,
     {
-        let bridge = Bridge::new(self.remote, Writer::new(stdout), self.exchanges);
+        let router = Router::new(self.remote, Writer::new(stdout), self.exchanges);
         let (sender, queue) = mpsc::channel(QUEUED_LINES);
-        let (mut stop, mut work) = (pin!(stop), pin!(bridge.work(queue)));
+        let (mut stop, mut work) = (pin!(stop), pin!(router.work(queue)));
         let mut worked = false;
         let ended = tokio::select! {
-            () = bridge::read(Lines::new(stdin, MAX_MESSAGE), sender) => true,
+            () = router::read(Lines::new(stdin, MAX_MESSAGE), sender) => true,
             () = &mut work => {
                 worked = true;
                 true
             }
-            () = bridge.stdout_closed() => false,
+            () = router.stdout_closed() => false,
             () = &mut stop => false,
         };
         let rest = async {
@@ -102,11 +105,11 @@ impl Client {
         };
         if ended {
             tokio::select! {
-                () = bridge.last_answers(rest, LAST_ANSWERS) => {}
-                () = bridge.stdout_closed() => {}
+                () = router.last_answers(rest, LAST_ANSWERS) => {}
+                () = router.stdout_closed() => {}
                 () = stop => {}
             }
         }
-        Arc::clone(&bridge).leave(LEAVE).await;
+        router.leave().await;
     }
 }

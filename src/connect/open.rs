@@ -5,13 +5,16 @@ use std::sync::Arc;
 use tokio::time::timeout;
 
 use super::{
-    answer::{Answer, Refused},
+    answer::{self, Answer, Refused},
     bridge::Bridge,
     failure::Failure,
     listen,
     transport::{Channel, http_sse::OPENING},
 };
-use crate::{config::Transport, jsonrpc::Line};
+use crate::{
+    config::Transport,
+    jsonrpc::{Kind, Line, Message},
+};
 
 impl Bridge {
     /// Sends the client's `initialize`.
@@ -22,12 +25,37 @@ impl Bridge {
         if choice == Transport::Sse {
             return self.begin_by(self.open_http_sse().await?, initialize).await;
         }
-        match self.begin_by(Arc::new(Channel::streamable_http()), initialize).await? {
+        let answer = self.begin_by(Arc::new(Channel::streamable_http()), initialize).await?;
+        match self.same_era(answer).await? {
             Answer::Refused(refused) if choice == Transport::Auto && refused.may_be_http_sse() => {
                 self.fall_back(refused, initialize).await
             }
             answer => Ok(answer),
         }
+    }
+
+    /// Gives the answer to `initialize` back unless it is the refusal of a server that speaks the modern revision only.
+    ///
+    /// Source: revision 2026-07-28, `basic/versioning`, "Compatibility Matrix".
+    async fn same_era(&self, answer: Answer) -> Result<Answer, Failure> {
+        let is_error = |message: &Message| matches!(message.kind, Kind::Response { is_error: true, .. });
+        let (answer, refused) = match answer {
+            Answer::Refused(refused) => {
+                let (refused, is_error) = refused.read().await;
+                (Answer::Refused(refused), is_error)
+            }
+            Answer::Json(body) => {
+                let messages = answer::json(body).await?;
+                let refuses = messages.iter().any(is_error);
+                (Answer::Read(messages), refuses)
+            }
+            answer => (answer, false),
+        };
+        // A question that can't be asked changes nothing about the answer.
+        if refused && self.discovery.speaks_modern().await.unwrap_or(false) {
+            return Err(Failure::OtherEra);
+        }
+        Ok(answer)
     }
 
     /// Tries HTTP+SSE. If it is not spoken either, the refusal stands.

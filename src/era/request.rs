@@ -46,24 +46,37 @@ pub fn own_info() -> Value {
 
 impl Request {
     /// A request of the bridge's own, which declares no capability.
-    pub fn own(method: &str, mut params: serde_json::Map<String, Value>) -> Self {
-        let id = RequestId::from(1);
-        params.insert(
-            "_meta".to_owned(),
-            json!({
-                meta::PROTOCOL_VERSION: mcp::MODERN_REVISION,
-                meta::CLIENT_INFO: own_info(),
-                meta::CLIENT_CAPABILITIES: {},
-            }),
-        );
-        let line = jsonrpc::request(&id, method, &params);
+    pub fn own(method: &str, params: &serde_json::Map<String, Value>) -> Self {
         let meta = Meta {
-            client_info: None,
+            client_info: serde_json::value::to_raw_value(&own_info()).ok(),
             capabilities: Object::default().to_raw(),
             log_level: None,
             progress_token: None,
         };
-        Self { id, method: method.into(), line, meta }
+        Self::like(&meta, method, params)
+    }
+
+    /// A request of the bridge's own, in the name of who says `sender` of itself.
+    pub fn on_behalf_of(sender: &Meta, method: &str, params: &serde_json::Map<String, Value>) -> Self {
+        let meta = Meta { log_level: None, progress_token: None, ..sender.clone() };
+        Self::like(&meta, method, params)
+    }
+
+    fn like(meta: &Meta, method: &str, params: &serde_json::Map<String, Value>) -> Self {
+        let mut said = Object::default();
+        said.put(meta::PROTOCOL_VERSION, &mcp::MODERN_REVISION);
+        if let Some(info) = &meta.client_info {
+            said.put(meta::CLIENT_INFO, info);
+        }
+        said.put(meta::CLIENT_CAPABILITIES, &meta.capabilities);
+        let mut all = Object::default();
+        for (name, value) in params {
+            all.put(name, value);
+        }
+        all.put("_meta", &said);
+        let id = RequestId::from(1);
+        let line = jsonrpc::request(&id, method, &all);
+        Self { id, method: method.into(), line, meta: meta.clone() }
     }
 
     /// Reads a message that is a request.
@@ -164,7 +177,7 @@ mod tests {
 
     #[test]
     fn a_request_of_the_bridges_own_is_what_it_asks_of_others() {
-        let own = Request::own(mcp::DISCOVER, serde_json::Map::new());
+        let own = Request::own(mcp::DISCOVER, &serde_json::Map::new());
         let Ok(Payload::Single(message)) = parse(own.line.bytes().clone()) else { panic!("{own:?}") };
         let read = Request::read(message).unwrap();
         assert_eq!((&read.id, &*read.method), (&own.id, mcp::DISCOVER));

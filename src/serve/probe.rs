@@ -196,7 +196,7 @@ impl Probe {
         };
         let modern = async {
             if self.protocol != Protocol::Legacy {
-                let question = era::Request::own(mcp::DISCOVER, serde_json::Map::new());
+                let question = era::Request::own(mcp::DISCOVER, &serde_json::Map::new());
                 let understood: fn(&Line) -> bool =
                     if self.protocol == Protocol::Modern { |_| true } else { speaks_modern };
                 self.put(question.line, mcp::DISCOVER, understood, |known| &mut known.modern).await;

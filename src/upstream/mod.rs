@@ -10,12 +10,14 @@
 mod call;
 mod child;
 mod downgrade;
+mod tools;
 mod upgrade;
 
 pub use self::{
     call::{Call, Item, Replies, call},
     child::ChildServer,
     downgrade::Downgraded,
+    tools::{Catalog, Edition},
     upgrade::{End, UpgradeHandle, upgrade},
 };
 use crate::{

@@ -1,7 +1,6 @@
 //! The tree → [`Config`]: defaults, and what must fit together.
 
 mod address;
-mod ahead;
 mod auth;
 mod connect;
 mod headers;
@@ -65,10 +64,7 @@ pub(super) fn config(root: &Node, mode: Mode, env: Environment<'_>, compat: Comp
     };
     let warnings = std::mem::take(&mut r.warnings);
     let written = Written(root.clone());
-    let mut config = Config { file: None, role, logging, metrics_listen, fips_required, written, warnings };
-    let ahead = ahead::warnings(&config);
-    config.warnings.extend(ahead);
-    Ok(config)
+    Ok(Config { file: None, role, logging, metrics_listen, fips_required, written, warnings })
 }
 
 fn logging(r: &mut Reader<'_>, mode: Mode) -> Result<Logging, Fault> {

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 
 pub use self::{
     annotations::Annotations,
-    tools::{InvalidTool, ToolHeaders, next_cursor},
+    tools::{InvalidTool, ToolHeaders, next_cursor, without},
 };
 use super::{Refusal, Request};
 use crate::{

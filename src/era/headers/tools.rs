@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::Annotations;
-use crate::jsonrpc::Line;
+use crate::jsonrpc::{Line, Object};
 
 /// Most tools remembered.
 const MAX_TOOLS: usize = 4096;
@@ -80,6 +80,25 @@ impl ToolHeaders {
             self.by_name.insert(name.into(), Arc::new(annotations));
         }
     }
+}
+
+/// A response to `tools/list` without the tools named, which no client may use.
+pub fn without(response: &Line, invalid: &[InvalidTool]) -> Line {
+    let read = || {
+        let mut envelope = Object::parse(response.as_str()).ok()?;
+        let result = envelope.get("result")?.to_owned();
+        let mut result = Object::parse(result.get()).ok()?;
+        let tools: Vec<Box<RawValue>> = result.read("tools")?;
+        let is_invalid = |tool: &RawValue| {
+            let tool: Option<Tool> = serde_json::from_str(tool.get()).ok();
+            tool.is_some_and(|tool| invalid.iter().any(|invalid| invalid.name == tool.name))
+        };
+        let kept: Vec<_> = tools.into_iter().filter(|tool| !is_invalid(tool)).collect();
+        result.put("tools", &kept);
+        envelope.set("result", result.to_raw());
+        Some(envelope.to_line())
+    };
+    if invalid.is_empty() { response.clone() } else { read().unwrap_or_else(|| response.clone()) }
 }
 
 /// The `nextCursor` of a response to `tools/list`: there is another page.
