@@ -16,6 +16,7 @@
 mod direct;
 mod faults;
 mod ledger;
+mod modern;
 mod relay;
 mod report;
 mod through_connect;
@@ -51,8 +52,9 @@ struct Kind {
     run: fn(Arc<World>, Arc<Ledger>, u64) -> Pin<Box<dyn Future<Output = ()> + Send>>,
 }
 
-const KINDS: [Kind; 2] = [
+const KINDS: [Kind; 3] = [
     Kind { name: "http", clients: 8, run: |world, ledger, n| Box::pin(direct::run(world, ledger, n)) },
+    Kind { name: "modern", clients: 6, run: |world, ledger, n| Box::pin(modern::run(world, ledger, n)) },
     Kind {
         name: "connect",
         clients: 4,
