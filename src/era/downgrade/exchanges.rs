@@ -5,8 +5,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde_json::json;
-
 use super::{
     CallKey, Context,
     exchange::{Exchange, Phase},
@@ -16,7 +14,6 @@ use super::{
 use crate::{
     era::Request,
     jsonrpc::{ErrorObject, Kind, Message, RequestId},
-    mcp,
     session::Limits,
 };
 
@@ -135,8 +132,7 @@ impl Exchanges {
             Phase::Running { key, .. } if self.calls.remove(&key).is_some() => out.cancel(key),
             Phase::Asking { questions, .. } => {
                 for question in questions.iter().filter(|q| self.asked.remove(&q.id).is_some()) {
-                    let params = json!({ "requestId": question.id, "reason": why });
-                    out.tell_own(mcp::CANCELLED, &params, Some(id));
+                    out.take_back(&question.id, why, id);
                 }
             }
             _ => {}

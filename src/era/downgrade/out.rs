@@ -6,6 +6,7 @@ use super::CallKey;
 use crate::{
     era::{Refusal, Request},
     jsonrpc::{self, ErrorObject, Kind, Line, Message, Object, RequestId},
+    mcp,
 };
 
 /// One thing to do.
@@ -85,10 +86,20 @@ impl Out {
     }
 
     /// As [`Self::tell`], in the machine's own words.
-    pub(super) fn tell_own(&mut self, method: &str, params: &serde_json::Value, about: Option<&RequestId>) {
+    pub(super) fn tell_own(&mut self, method: &str, params: &serde_json::Value) {
         let line = jsonrpc::notification(method, params);
         let kind = Kind::Notification { method: method.into(), about: None };
-        self.tell(Message { line, kind }, about);
+        self.tell(Message { line, kind }, None);
+    }
+
+    /// Takes a question back that was asked for the client's request `about`.
+    pub(super) fn take_back(&mut self, question: &RequestId, why: &str, about: &RequestId) {
+        let mut params = Object::default();
+        params.put("requestId", question);
+        params.put("reason", &why);
+        let line = jsonrpc::notification(mcp::CANCELLED, &params);
+        let kind = Kind::Notification { method: mcp::CANCELLED.into(), about: Some(question.clone()) };
+        self.tell(Message { line, kind }, Some(about));
     }
 
     /// Asks the client something for its own request `about`; under which id.

@@ -266,10 +266,10 @@ impl Subscriptions {
     /// Says of everything that is listened to that it may have changed.
     fn announce(&self, honoured: &Honoured, out: &mut Out) {
         for (list, _) in LISTS.iter().zip(honoured.lists).filter(|(_, honoured)| *honoured) {
-            out.tell_own(list.changed, &json!({}), None);
+            out.tell_own(list.changed, &json!({}));
         }
         for uri in self.confirmed.intersection(&honoured.uris) {
-            out.tell_own(mcp::RESOURCE_UPDATED, &json!({ "uri": uri }), None);
+            out.tell_own(mcp::RESOURCE_UPDATED, &json!({ "uri": uri }));
         }
     }
 

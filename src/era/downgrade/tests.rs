@@ -104,6 +104,8 @@ impl Bench for Played {
         let drained = self.downgrade.drain();
         let shown = drained.into_iter().map(|output| match output {
             Output::ToClient { message, about } => {
+                let Ok(Payload::Single(read)) = parse(message.line.bytes().clone()) else { panic!() };
+                assert_eq!(read.kind, message.kind, "what is known of a message is what its text says");
                 let mut shown = value(message.line.as_str());
                 shown.as_object_mut().unwrap().remove("jsonrpc");
                 let about = about.map(|id| value(&id.to_string()));
@@ -116,6 +118,8 @@ impl Bench for Played {
             Output::Call { key, request } => (Side::Server, self.shown(key, &request)),
             Output::Cancel(key) => (Side::Server, json!({ "cancel": key.0 })),
             Output::Notify(message) => {
+                let Ok(Payload::Single(read)) = parse(message.line.bytes().clone()) else { panic!() };
+                assert_eq!(read.kind, message.kind, "what is known of a message is what its text says");
                 let mut shown = value(message.line.as_str());
                 shown.as_object_mut().unwrap().remove("jsonrpc");
                 (Side::Server, json!({ "notify": shown }))

@@ -229,6 +229,13 @@ impl Shared {
         };
         let mut message = message.clone();
         message.line = line;
+        if let Kind::Notification { about, .. } = &mut message.kind {
+            *about = match method {
+                mcp::CANCELLED => Some(exchange.id.clone()),
+                mcp::PROGRESS => exchange.token.clone(),
+                _ => None,
+            };
+        }
         let last = method == mcp::CANCELLED;
         if last {
             self.finish(to);

@@ -46,7 +46,11 @@ impl Table {
     }
 
     fn deliver(&mut self, delivery: Delivery) {
-        let got = delivery.message.map(|message| value(&message.line));
+        let got = delivery.message.map(|said| {
+            let got = value(&said.line);
+            assert_eq!(said.kind, message(&got).kind, "what is known of a message is what its text says");
+            got
+        });
         let mut out = json!({ "to": self.calls[&delivery.to] });
         got.inspect(|got| out["got"] = got.clone());
         if delivery.last {

@@ -69,7 +69,16 @@ impl Stage {
             };
             self.out.push(match output {
                 Output::ToServer(line) => (Side::Server, value(&line)),
-                Output::ToClient(_, item) => (Side::Client, value(&item.message.line)),
+                Output::ToClient(_, item) => {
+                    let Ok(Payload::Single(read)) = parse(item.message.line.bytes().clone()) else {
+                        panic!()
+                    };
+                    assert_eq!(
+                        read.kind, item.message.kind,
+                        "what is known of a message is what its text says"
+                    );
+                    (Side::Client, value(&item.message.line))
+                }
                 Output::Ended(key) => (Side::Client, json!({ "ended": id(key, &self.keys) })),
             });
         }
