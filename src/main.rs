@@ -22,6 +22,9 @@ mod exit {
 }
 
 fn main() -> ExitCode {
+    // Before anything else of OpenSSL's: so initialised, it frees nothing at exit, when other threads may still use it
+    // (OPENSSL_INIT_NO_ATEXIT of OPENSSL_init_crypto(3ssl)).
+    openssl::init();
     let cli = cli::parse();
     let done = match cli.load_config() {
         Err(e) => Err(Failure::configuration(e)),

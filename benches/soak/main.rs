@@ -71,6 +71,8 @@ const GROWTH: u64 = 16 << 20;
 struct World {
     /// The relay's address.
     url: String,
+    /// The bridge's own, for those who must not lose their connection.
+    direct: String,
     mark: String,
     stop: CancellationToken,
     /// The client processes, which faults may stop for a while.
@@ -81,6 +83,10 @@ struct World {
 impl World {
     fn http(&self) -> Http {
         Http::new(&self.url).trust(&cert("ca.crt"))
+    }
+
+    fn steady_http(&self) -> Http {
+        Http::new(&self.direct).trust(&cert("ca.crt"))
     }
 
     /// A number below `end`. The seed decides it, as far as the order of events does not.
@@ -131,6 +137,7 @@ async fn soak(time: Duration, seed: u64) -> bool {
 
     let world = || World {
         url: relay.url.clone(),
+        direct: bridge.url.clone(),
         mark: mark.clone(),
         stop: CancellationToken::new(),
         processes: Mutex::default(),

@@ -19,15 +19,20 @@ struct Client {
     world: Arc<World>,
     ledger: Arc<Ledger>,
     http: Http,
+    /// For calls of which a lost connection would leave the server waiting for an answer.
+    steady: Http,
     name: String,
 }
 
 pub(crate) async fn run(world: Arc<World>, ledger: Arc<Ledger>, n: u64) {
-    let accept = "application/json, text/event-stream";
-    let http = world.http().header("content-type", "application/json").header("accept", accept);
-    let http = http.header("mcp-protocol-version", REVISION).header("mcp-method", "tools/call");
+    let with_headers = |http: Http| {
+        let http = http.header("content-type", "application/json");
+        let http = http.header("accept", "application/json, text/event-stream");
+        http.header("mcp-protocol-version", REVISION).header("mcp-method", "tools/call")
+    };
+    let (http, steady) = (with_headers(world.http()), with_headers(world.steady_http()));
     let name = format!("modern {n}");
-    let client = Arc::new(Client { world, ledger, http, name });
+    let client = Arc::new(Client { world, ledger, http, steady, name });
     let mut number = 0;
     while !client.world.stop.is_cancelled() {
         let calls = (0..=client.world.below(AT_ONCE)).map(|_| {
@@ -66,7 +71,8 @@ impl Client {
         meta.insert("io.modelcontextprotocol/protocolVersion".into(), json!(REVISION));
         meta.insert("io.modelcontextprotocol/clientCapabilities".into(), json!({"sampling": {}}));
         let name = request["params"]["name"].as_str().unwrap().to_owned();
-        let http = self.http.clone().header("mcp-name", &name);
+        let http = if call.asks() { &self.steady } else { &self.http };
+        let http = http.clone().header("mcp-name", &name);
         let mut round = 0;
         loop {
             let Ok(response) = http.try_request(Method::POST, request.to_string()).await else {

@@ -80,6 +80,11 @@ impl Call {
         json!({"jsonrpc": "2.0", "id": self.id, "method": "tools/call", "params": params}).to_string()
     }
 
+    /// Whether the server asks its client something before it answers.
+    pub(crate) fn asks(&self) -> bool {
+        matches!(self.tool, Tool::Sample)
+    }
+
     /// Whether a message that is no answer names this call.
     pub(crate) fn is_named_by(&self, message: &Value) -> bool {
         message["method"] == PROGRESS && message["params"]["progressToken"] == self.id
