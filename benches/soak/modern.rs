@@ -91,8 +91,9 @@ impl Client {
             let result = &answer["result"];
             let asked = result["inputRequests"].as_object().cloned().unwrap_or_default();
             let answers = asked.into_iter().map(|(key, question)| {
-                let prompt = question["params"]["messages"][0]["content"]["text"].clone();
-                (key, json!({"echo": prompt}))
+                let prompt = &question["params"]["messages"][0]["content"]["text"];
+                let content = json!({"type": "text", "text": "x"});
+                (key, json!({"role": "assistant", "model": "m", "content": content, "echo": prompt}))
             });
             request["params"]["inputResponses"] = Value::Object(answers.collect());
             request["params"]["requestState"] = result["requestState"].clone();
