@@ -5,12 +5,12 @@ use std::{convert::Infallible, process::Stdio, sync::Arc};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::{
-    Request, Response, body::Incoming, header::CONTENT_TYPE, server::conn::http1, service::service_fn,
+    Request, Response, body::Incoming, header::CONTENT_TYPE, server::conn::{http1, http2}, service::service_fn,
 };
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use mcp_bridge::{
     config::{self, Listen, Role},
-    tls::Acceptor,
+    tls::{Acceptor, Alpn},
 };
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
@@ -58,13 +58,17 @@ pub(crate) fn run(file: &str, pipe: Option<&str>) -> Result<(), Error> {
             tokio::spawn(async move {
                 let answer = service_fn(move |request| answer(request, pipe.clone()));
                 let mut http = http1::Builder::new();
-                http.timer(TokioTimer::new());
+                http.header_read_timeout(None); // no timer for each request
                 let _ = match acceptor {
+                    None => http.serve_connection(TokioIo::new(stream), answer).await,
                     Some(acceptor) => match acceptor.accept(stream).await {
+                        Ok((stream, handshake)) if handshake.alpn == Some(Alpn::H2) => {
+                            let http = http2::Builder::new(TokioExecutor::new());
+                            http.serve_connection(TokioIo::new(stream), answer).await
+                        }
                         Ok((stream, _)) => http.serve_connection(TokioIo::new(stream), answer).await,
                         Err(_) => Ok(()),
                     },
-                    None => http.serve_connection(TokioIo::new(stream), answer).await,
                 };
             });
         }
