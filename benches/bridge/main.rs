@@ -3,7 +3,8 @@
 //! ```text
 //! run [--quick] [TABLE…]            every table, or those named; as Markdown
 //! echo [--modern]                   a stdio MCP server that does as little as can be
-//! ceiling CONFIG [--pipe PROGRAM]   hyper over tokio-openssl with the bridge's own context, no bridge
+//! ceiling CONFIG [--pipe PROGRAM]   hyper over tokio-openssl with the bridge's own context, no bridge; by a pipe to a
+//!                                   child for each connection, or without one
 //! load ADDRESS CLIENTS SECONDS      legacy clients for a server that runs, so that it can be looked into
 //! ```
 //!

@@ -142,6 +142,7 @@ async fn compare(contenders: &mut [Contender], effort: Effort) -> Result<(), Err
 async fn contenders(scene: &Scene, number: usize, payload: usize) -> Result<Vec<Contender>, Error> {
     let mut all = vec![
         Contender::new(CEILING, scene.ceiling(false)?, Era::Legacy, number, payload).await?,
+        Contender::new(PIPE, scene.ceiling(true)?, Era::Legacy, number, payload).await?,
         Contender::new(LEGACY, scene.bridge()?, Era::Legacy, number, payload).await?,
         Contender::new(LOGGING, scene.logging_bridge()?, Era::Legacy, number, payload).await?,
     ];
@@ -273,7 +274,7 @@ async fn large(scene: &Scene, effort: Effort) -> Result<(), Error> {
     Ok(())
 }
 
-const PIPE: &str = "TLS and a pipe, no bridge";
+const PIPE: &str = "TLS and a pipe to a child per connection, no bridge";
 
 async fn connect(scene: &Scene, effort: Effort) -> Result<(), Error> {
     let server = scene.ceiling(false)?;
