@@ -1,6 +1,6 @@
 //! Lines to a reader that may be slow, behind a bounded queue.
 
-use std::time::Duration;
+use std::{pin::pin, time::Duration};
 
 use bytes::Buf;
 use thiserror::Error;
@@ -8,7 +8,7 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio_util::sync::CancellationToken;
 
 use super::queue::{self, NoRoom, Receiver, Room, Sender};
-use crate::jsonrpc::Line;
+use crate::{aside::Aside, jsonrpc::Line};
 
 /// Most bytes that wait for the reader; one larger message may wait alone.
 const MAX_QUEUED: u32 = 16 * 1024 * 1024;
@@ -61,9 +61,10 @@ impl Writer {
         let writing = write_all(lines, pipe, closing.clone());
         let given_up = abandoned.clone();
         tokio::spawn(async move {
+            let given_up = pin!(given_up.cancelled());
             tokio::select! {
                 () = writing => {}
-                () = given_up.cancelled() => {}
+                () = Aside::new(given_up) => {}
             }
         });
         Self { queue, closing, abandoned }
@@ -113,11 +114,13 @@ impl Reserved<'_> {
 }
 
 async fn write_all(mut lines: Receiver<Line>, mut pipe: impl AsyncWrite + Unpin, closing: CancellationToken) {
+    let closing = pin!(closing.cancelled());
+    let mut closing = Aside::new(closing);
     loop {
         let next = tokio::select! {
             biased;
             next = lines.recv() => next,
-            () = closing.cancelled() => None,
+            () = &mut closing => None,
         };
         let Some((line, _room)) = next else { break };
         let mut text = line.bytes().clone().chain(&b"\n"[..]);
