@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Measures mcp-bridge beside its ceiling and prints tables in Markdown.
 #
-#   scripts/bench.sh [--quick] [TABLE…]    requests, handshakes, large, connect, idle, sessions, payload; all of them by default
+#   scripts/bench.sh [--quick] [TABLE…]    requests, handshakes, large, connect, idle, sessions, payload, start; all of them by default
 #
 # Servers run on the first core and the load on the second, so a machine that does nothing else is wanted.
 set -euo pipefail

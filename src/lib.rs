@@ -1,6 +1,7 @@
 //! `mcp-bridge`: joins the two transports of the Model Context Protocol, with every TLS byte through the
 //! system's OpenSSL. `docs/architecture.md` is the map of this crate.
 
+pub mod aside;
 pub mod auth;
 pub mod child;
 pub mod cli;

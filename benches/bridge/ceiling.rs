@@ -2,15 +2,19 @@
 
 use std::{convert::Infallible, process::Stdio, sync::Arc};
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use http_body_util::{BodyExt, Full};
 use hyper::{
-    Request, Response, body::Incoming, header::CONTENT_TYPE, server::conn::http1, service::service_fn,
+    Request, Response,
+    body::Incoming,
+    header::CONTENT_TYPE,
+    server::conn::{http1, http2},
+    service::service_fn,
 };
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use mcp_bridge::{
     config::{self, Listen, Role},
-    tls::Acceptor,
+    tls::{Acceptor, Alpn},
 };
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
@@ -24,7 +28,7 @@ use crate::Error;
 /// What every request gets that is not for the pipe.
 const FIXED: &str = r#"{"jsonrpc":"2.0","id":1,"result":{"protocolVersion":"2025-11-25","capabilities":{"tools":{}},"serverInfo":{"name":"echo","version":"1"},"content":[{"type":"text","text":"fixed"}]}}"#;
 
-/// A child, one request at a time.
+/// The child of a connection, one request at a time.
 struct Pipe {
     stdin: ChildStdin,
     stdout: BufReader<ChildStdout>,
@@ -32,8 +36,7 @@ struct Pipe {
 
 impl Pipe {
     async fn pass(&mut self, body: Bytes) -> std::io::Result<Bytes> {
-        self.stdin.write_all(&body).await?;
-        self.stdin.write_all(b"\n").await?;
+        self.stdin.write_all_buf(&mut body.chain(&b"\n"[..])).await?;
         let mut answer = Vec::new();
         self.stdout.read_until(b'\n', &mut answer).await?;
         Ok(answer.into())
@@ -48,23 +51,27 @@ pub(crate) fn run(file: &str, pipe: Option<&str>) -> Result<(), Error> {
     let Listen::Tcp { host: Some(host), port } = serve.listen else { return Err("no TCP address".into()) };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
-        let pipe = pipe.map(start).transpose()?.map(|pipe| Arc::new(Mutex::new(pipe)));
         let listener = TcpListener::bind((host.as_str(), port)).await?;
         println!("listening on {}", listener.local_addr()?);
         loop {
             let (stream, _) = listener.accept().await?;
             stream.set_nodelay(true)?;
-            let (acceptor, pipe) = (acceptor.clone(), pipe.clone());
+            let acceptor = acceptor.clone();
+            let pipe = pipe.map(start).transpose()?.map(|pipe| Arc::new(Mutex::new(pipe)));
             tokio::spawn(async move {
                 let answer = service_fn(move |request| answer(request, pipe.clone()));
                 let mut http = http1::Builder::new();
-                http.timer(TokioTimer::new());
+                http.header_read_timeout(None); // no timer for each request
                 let _ = match acceptor {
+                    None => http.serve_connection(TokioIo::new(stream), answer).await,
                     Some(acceptor) => match acceptor.accept(stream).await {
+                        Ok((stream, handshake)) if handshake.alpn == Some(Alpn::H2) => {
+                            let http = http2::Builder::new(TokioExecutor::new());
+                            http.serve_connection(TokioIo::new(stream), answer).await
+                        }
                         Ok((stream, _)) => http.serve_connection(TokioIo::new(stream), answer).await,
                         Err(_) => Ok(()),
                     },
-                    None => http.serve_connection(TokioIo::new(stream), answer).await,
                 };
             });
         }

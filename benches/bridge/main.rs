@@ -3,7 +3,9 @@
 //! ```text
 //! run [--quick] [TABLE…]            every table, or those named; as Markdown
 //! echo [--modern]                   a stdio MCP server that does as little as can be
-//! ceiling CONFIG [--pipe PROGRAM]   hyper over tokio-openssl with the bridge's own context, no bridge
+//! ceiling CONFIG [--pipe PROGRAM]   hyper over tokio-openssl with the bridge's own context, no bridge; by a pipe to a
+//!                                   child for each connection, or without one
+//! load ADDRESS CLIENTS SECONDS      legacy clients for a server that runs, so that it can be looked into
 //! ```
 //!
 //! Servers run on the first core, the load on the second. CPU times are the kernel's (`/proc/PID/task/*/schedstat`). The two that
@@ -37,7 +39,8 @@ fn main() -> Result<(), Error> {
         ["echo", "--modern"] => Ok(echo::run(true)?),
         ["ceiling", config] => ceiling::run(config, None),
         ["ceiling", config, "--pipe", program] => ceiling::run(config, Some(program)),
+        ["load", address, clients, seconds] => run::load(address, clients.parse()?, seconds.parse()?),
         ["run", ref rest @ ..] => run::run(rest),
-        _ => Err("run, echo or ceiling; the first lines of benches/bridge/main.rs say more".into()),
+        _ => Err("run, load, echo or ceiling; the first lines of benches/bridge/main.rs say more".into()),
     }
 }

@@ -3,8 +3,9 @@
 use std::{
     fs,
     io::{BufRead, BufReader},
+    net::{SocketAddr, TcpStream},
     process::{Child, Command, Stdio},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use crate::Error;
@@ -13,6 +14,9 @@ use crate::Error;
 pub(crate) const SERVER_CORE: usize = 0;
 /// Where the load runs.
 pub(crate) const LOAD_CORE: usize = 1;
+/// How long a server may take to start.
+const START: Duration = Duration::from_secs(5);
+
 /// A process that ends with its owner.
 pub(crate) struct Process {
     child: Child,
@@ -21,16 +25,7 @@ pub(crate) struct Process {
 impl Process {
     /// Starts a command on the servers' core.
     pub(crate) fn start(command: &[&str]) -> Result<Self, Error> {
-        Self::spawn(command, SERVER_CORE, Stdio::null(), Stdio::null(), Stdio::null())
-    }
-
-    /// As [`Self::start`], with its standard error as lines.
-    pub(crate) fn start_logged(
-        command: &[&str],
-    ) -> Result<(Self, impl Iterator<Item = String> + use<>), Error> {
-        let mut process = Self::spawn(command, SERVER_CORE, Stdio::null(), Stdio::null(), Stdio::piped())?;
-        let stderr = process.child.stderr.take().ok_or("no standard error")?;
-        Ok((process, BufReader::new(stderr).lines().map_while(Result::ok)))
+        Self::spawn(command, SERVER_CORE, Stdio::null(), Stdio::null(), Stdio::inherit())
     }
 
     /// As [`Self::start`], with its standard output as lines.
@@ -62,6 +57,18 @@ impl Process {
         let mut pinned = Command::new("taskset");
         pinned.args(["-c", &core.to_string()]).args(command);
         Ok(Self { child: pinned.stdin(stdin).stdout(stdout).stderr(stderr).spawn()? })
+    }
+
+    /// Waits until somebody listens on `address`.
+    pub(crate) fn until_it_listens(&self, address: SocketAddr) -> Result<(), Error> {
+        let end = Instant::now() + START;
+        while TcpStream::connect(address).is_err() {
+            if Instant::now() > end {
+                return Err(format!("process {}: nobody listens on {address}", self.id()).into());
+            }
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        Ok(())
     }
 
     /// Its number; `taskset` becomes the command that it starts.

@@ -9,9 +9,9 @@ use openssl::ssl::SslVersion;
 
 use crate::{
     Error,
-    client::Era,
+    client::{Dialer, Era},
     figures::{Latencies, Table, bytes, median, shown},
-    load::{self, Clients},
+    load::{Clients, handshakes as make_handshakes},
     process::{self, Process},
     scene::{Scene, Server},
 };
@@ -27,7 +27,8 @@ struct Effort {
 const FULL: Effort = Effort { slice: Duration::from_millis(1500), slices: 7, most: 10_000 };
 const QUICK: Effort = Effort { slice: Duration::from_millis(300), slices: 3, most: 256 };
 
-const TABLES: [&str; 7] = ["requests", "handshakes", "large", "connect", "idle", "sessions", "payload"];
+const TABLES: [&str; 8] =
+    ["requests", "handshakes", "large", "connect", "idle", "sessions", "payload", "start"];
 
 /// Measures what the arguments name.
 pub(crate) fn run(arguments: &[&str]) -> Result<(), Error> {
@@ -46,6 +47,9 @@ pub(crate) fn run(arguments: &[&str]) -> Result<(), Error> {
     process::settle()?;
     let scene = Scene::new(env!("CARGO_BIN_EXE_mcp-bridge"))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    if runtime.block_on(scene.modern_bridge())?.is_none() {
+        println!("\nThis bridge does not speak 2026-07-28: there are no rows of a shared modern child.");
+    }
     for table in tables {
         runtime.block_on(async {
             match table {
@@ -55,10 +59,26 @@ pub(crate) fn run(arguments: &[&str]) -> Result<(), Error> {
                 "connect" => connect(&scene, effort).await,
                 "idle" => idle(&scene, effort).await,
                 "sessions" => sessions(&scene, effort).await,
-                _ => payload(&scene, effort).await,
+                "payload" => payload(&scene, effort).await,
+                _ => start(&scene, effort),
             }
         })?;
     }
+    Ok(())
+}
+
+/// Loads a server that was started by hand with a certificate of this folder's authority.
+pub(crate) fn load(address: &str, clients: usize, seconds: u64) -> Result<(), Error> {
+    process::settle()?;
+    let dialer = Dialer::new(address.parse()?, "certs-fixtures/ca.crt", SslVersion::TLS1_3)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let slice = runtime.block_on(async {
+        let mut clients = Clients::connect(&dialer, Era::Legacy, clients, 100, false).await?;
+        let slice = clients.run(std::process::id(), Duration::from_secs(seconds)).await?;
+        clients.close().await?;
+        Ok::<_, Error>(slice)
+    })?;
+    println!("{} requests/s", shown(slice.rate));
     Ok(())
 }
 
@@ -103,6 +123,7 @@ impl Contender {
 
 const CEILING: &str = "ceiling";
 const LEGACY: &str = "bridge, a child per session";
+const LOGGING: &str = "bridge, the same, requests logged";
 const MODERN: &str = "bridge, shared modern child";
 
 /// The contenders in turn, after one slice that does not count.
@@ -119,11 +140,28 @@ async fn compare(contenders: &mut [Contender], effort: Effort) -> Result<(), Err
 }
 
 async fn contenders(scene: &Scene, number: usize, payload: usize) -> Result<Vec<Contender>, Error> {
-    Ok(vec![
+    let mut all = vec![
         Contender::new(CEILING, scene.ceiling(false)?, Era::Legacy, number, payload).await?,
+        Contender::new(PIPE, scene.ceiling(true)?, Era::Legacy, number, payload).await?,
         Contender::new(LEGACY, scene.bridge()?, Era::Legacy, number, payload).await?,
-        Contender::new(MODERN, scene.modern_bridge()?, Era::Modern, number, payload).await?,
-    ])
+        Contender::new(LOGGING, scene.logging_bridge()?, Era::Legacy, number, payload).await?,
+    ];
+    if let Some(server) = scene.modern_bridge().await? {
+        all.push(Contender::new(MODERN, server, Era::Modern, number, payload).await?);
+    }
+    Ok(all)
+}
+
+/// TLS and a pipe beside the bridge, for one client.
+async fn beside_pipe(scene: &Scene, payload: usize) -> Result<Vec<Contender>, Error> {
+    let mut all = vec![
+        Contender::new(PIPE, scene.ceiling(true)?, Era::Legacy, 1, payload).await?,
+        Contender::new(LEGACY, scene.bridge()?, Era::Legacy, 1, payload).await?,
+    ];
+    if let Some(server) = scene.modern_bridge().await? {
+        all.push(Contender::new(MODERN, server, Era::Modern, 1, payload).await?);
+    }
+    Ok(all)
 }
 
 fn ratio(value: f64, ceiling: f64) -> String {
@@ -187,7 +225,7 @@ async fn handshakes(scene: &Scene, effort: Effort) -> Result<(), Error> {
             }
             for _ in 0..=effort.slices {
                 for ((name, server), (dialer, cpu, rate)) in servers.iter().zip(&mut dialers) {
-                    let (spent, made) = load::handshakes(
+                    let (spent, made) = make_handshakes(
                         dialer,
                         server.process.id(),
                         *name == "nginx",
@@ -218,11 +256,7 @@ async fn handshakes(scene: &Scene, effort: Effort) -> Result<(), Error> {
 async fn large(scene: &Scene, effort: Effort) -> Result<(), Error> {
     const SIZE: usize = 10 * 1024 * 1024;
     let mut table = Table::new(&["server", "bytes/s, each way", "most memory"]);
-    let mut all = vec![
-        Contender::new(PIPE, scene.ceiling(true)?, Era::Legacy, 1, SIZE).await?,
-        Contender::new(LEGACY, scene.bridge()?, Era::Legacy, 1, SIZE).await?,
-        Contender::new(MODERN, scene.modern_bridge()?, Era::Modern, 1, SIZE).await?,
-    ];
+    let mut all = beside_pipe(scene, SIZE).await?;
     compare(&mut all, effort).await?;
     let mut base = f64::NAN;
     for contender in &all {
@@ -240,7 +274,7 @@ async fn large(scene: &Scene, effort: Effort) -> Result<(), Error> {
     Ok(())
 }
 
-const PIPE: &str = "TLS and a pipe, no bridge";
+const PIPE: &str = "TLS and a pipe to a child per connection, no bridge";
 
 async fn connect(scene: &Scene, effort: Effort) -> Result<(), Error> {
     let server = scene.ceiling(false)?;
@@ -253,8 +287,9 @@ async fn connect(scene: &Scene, effort: Effort) -> Result<(), Error> {
     let mut ask = |text: &str| -> Result<Duration, Error> {
         let began = Instant::now();
         stdin.write_all(text.as_bytes())?;
-        lines.next().ok_or("connect ended")??;
-        Ok(began.elapsed())
+        let answer = lines.next().ok_or("connect ended")??;
+        let took = began.elapsed();
+        if answer.contains(r#""result""#) { Ok(took) } else { Err(answer.into()) }
     };
     // The ceiling answers everything under the id 1.
     let initialize = r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"bench","version":"1"}}}"#;
@@ -294,12 +329,16 @@ async fn idle(scene: &Scene, effort: Effort) -> Result<(), Error> {
     let mut table = Table::new(&["server", "idle clients", "memory of the server", "each"]);
     let few = effort.most.min(256);
     let mut base = f64::NAN;
-    let rows = [
+    let mut rows = vec![
         (CEILING, scene.ceiling(false)?, Era::Legacy, effort.most.min(1000)),
+        (CEILING, scene.ceiling(false)?, Era::Legacy, effort.most),
         (LEGACY, scene.bridge()?, Era::Legacy, few),
-        (MODERN, scene.modern_bridge()?, Era::Modern, effort.most.min(1000)),
-        (MODERN, scene.modern_bridge()?, Era::Modern, effort.most),
     ];
+    for number in [effort.most.min(1000), effort.most] {
+        if let Some(server) = scene.modern_bridge().await? {
+            rows.push((MODERN, server, Era::Modern, number));
+        }
+    }
     for (name, server, era, number) in rows {
         let dialer = server.dialer()?;
         // What the first clients bring about is not theirs.
@@ -310,7 +349,7 @@ async fn idle(scene: &Scene, effort: Effort) -> Result<(), Error> {
         clients.call_once().await?;
         let after = process::memory(server.process.id());
         let each = after.saturating_sub(before) as f64 / number as f64;
-        if name == CEILING {
+        if base.is_nan() {
             base = each;
         }
         table.row(vec![
@@ -355,11 +394,7 @@ async fn payload(scene: &Scene, effort: Effort) -> Result<(), Error> {
     let mut table =
         Table::new(&["payload", "server", "requests/s", "server CPU µs per request", "CPU ns per byte"]);
     for size in [100, 1024, 10 * 1024, 100 * 1024, 1024 * 1024, 10 * 1024 * 1024] {
-        let mut all = vec![
-            Contender::new(PIPE, scene.ceiling(true)?, Era::Legacy, 1, size).await?,
-            Contender::new(LEGACY, scene.bridge()?, Era::Legacy, 1, size).await?,
-            Contender::new(MODERN, scene.modern_bridge()?, Era::Modern, 1, size).await?,
-        ];
+        let mut all = beside_pipe(scene, size).await?;
         compare(&mut all, effort).await?;
         let base = median(all[0].cpu.clone());
         for contender in &all {
@@ -374,5 +409,20 @@ async fn payload(scene: &Scene, effort: Effort) -> Result<(), Error> {
         }
     }
     table.print("How cost grows with the payload, one client");
+    Ok(())
+}
+
+fn start(scene: &Scene, effort: Effort) -> Result<(), Error> {
+    let mut times = Vec::new();
+    for _ in 0..effort.slices * 3 {
+        let began = Instant::now();
+        let server = scene.bridge()?;
+        times.push(began.elapsed().as_secs_f64() * 1000.0);
+        drop(server);
+    }
+    let size = std::fs::metadata(&scene.bridge)?.len();
+    let mut table = Table::new(&["ms from exec to the first connection", "size of the program"]);
+    table.row(vec![shown(median(times)), bytes(size as f64)]);
+    table.print("Start");
     Ok(())
 }

@@ -8,7 +8,11 @@ use std::{
 
 use openssl::ssl::SslVersion;
 
-use crate::{Error, client::Dialer, process::Process};
+use crate::{
+    Error,
+    client::{Dialer, Era},
+    process::Process,
+};
 
 /// Programs and files of one run.
 pub(crate) struct Scene {
@@ -53,8 +57,10 @@ impl Scene {
         self.certs.join("ca.crt").display().to_string()
     }
 
-    fn config(&self, name: &str, child: &str) -> Result<String, Error> {
-        let certs = self.certs.display();
+    fn config(&self, name: &str, child: &str, requests: bool) -> Result<String, Error> {
+        let (certs, folder) = (self.certs.display(), self.folder.display());
+        // Where requests are logged, they are to a file, which no reader slows down.
+        let output = if requests { format!("{folder}/{name}.log") } else { "stderr".to_owned() };
         let text = format!(
             r#"mode: server
 server:
@@ -74,9 +80,12 @@ mcp:
   command: "{}"
   args: [{child}]
 logging:
-  level: warn
+  level: {}
+  requests: {requests}
+  output: "{output}"
 "#,
-            self.bench
+            self.bench,
+            if requests { "info" } else { "warn" },
         );
         let file = self.folder.join(name);
         fs::write(&file, text)?;
@@ -85,29 +94,33 @@ logging:
 
     /// The bridge over a legacy child for each session.
     pub(crate) fn bridge(&self) -> Result<Server, Error> {
-        self.serve("legacy.yaml", r#""echo""#)
+        self.serve("legacy.yaml", r#""echo""#, false)
     }
 
-    /// The bridge over one shared modern child.
-    pub(crate) fn modern_bridge(&self) -> Result<Server, Error> {
-        self.serve("modern.yaml", r#""echo", "--modern""#)
+    /// The same, with a line in its log for each request.
+    pub(crate) fn logging_bridge(&self) -> Result<Server, Error> {
+        self.serve("logging.yaml", r#""echo""#, true)
     }
 
-    fn serve(&self, name: &str, child: &str) -> Result<Server, Error> {
-        let config = self.config(name, child)?;
-        let log = ["--log-level", "info"];
-        let command = [&[self.bridge.as_str(), "serve", "-c", &config][..], &log].concat();
-        let (process, mut lines) = Process::start_logged(&command)?;
-        let line = lines.find(|line| line.contains("listening on")).ok_or("the bridge did not start")?;
-        let address = line.split("https://").nth(1).and_then(|rest| rest.split('/').next());
-        let address = address.ok_or("no address in the log")?.parse()?;
-        std::thread::spawn(move || lines.for_each(drop));
-        Ok(Server { process, address, ca: self.ca() })
+    /// The bridge over one shared modern child; `None` if this bridge can't have one.
+    pub(crate) async fn modern_bridge(&self) -> Result<Option<Server>, Error> {
+        let server = self.serve("modern.yaml", r#""echo", "--modern""#, false)?;
+        let mut client = server.dialer()?.connect(Era::Modern).await?;
+        Ok(client.call(1, "probe").await.is_ok().then_some(server))
+    }
+
+    fn serve(&self, name: &str, child: &str, requests: bool) -> Result<Server, Error> {
+        let config = self.config(name, child, requests)?;
+        let free = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        let listen = free.to_string();
+        let process = Process::start(&[&self.bridge, "serve", "-c", &config, "--listen", &listen])?;
+        process.until_it_listens(free)?;
+        Ok(Server { process, address: free, ca: self.ca() })
     }
 
     /// The ceiling; with a pipe to one child if `pipe`.
     pub(crate) fn ceiling(&self, pipe: bool) -> Result<Server, Error> {
-        let config = self.config("ceiling.yaml", r#""echo""#)?;
+        let config = self.config("ceiling.yaml", r#""echo""#, false)?;
         let mut command = vec![self.bench.as_str(), "ceiling", &config];
         if pipe {
             command.extend(["--pipe", &self.bench]);
@@ -146,13 +159,8 @@ http {{
             return Ok(None);
         };
         let process = Process::start(&[nginx, "-c", &file])?;
-        for _ in 0..500 {
-            if std::net::TcpStream::connect(free).is_ok() {
-                return Ok(Some(Server { process, address: free, ca: self.ca() }));
-            }
-            std::thread::sleep(std::time::Duration::from_millis(10));
-        }
-        Err("nginx did not start".into())
+        process.until_it_listens(free)?;
+        Ok(Some(Server { process, address: free, ca: self.ca() }))
     }
 }
 

@@ -1,13 +1,17 @@
 //! A queue that is bounded by the bytes that wait in it.
 
 use std::{
-    sync::Arc,
-    task::{Context, Poll, ready},
+    collections::VecDeque,
+    future::poll_fn,
+    pin::pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc},
+    sync::{Notify, OwnedSemaphorePermit, Semaphore, TryAcquireError},
+    task::coop::poll_proceed,
     time::timeout,
 };
 
@@ -30,10 +34,35 @@ pub enum NoRoom {
     Closed,
 }
 
+/// What both ends share.
+///
+/// Not tokio's channel: that has room for 32 items from the beginning, and most queues carry one answer in their life.
+#[derive(Debug)]
+struct Shared<T> {
+    state: Mutex<State<T>>,
+    /// Heard by those who wait for the end.
+    ended: Notify,
+}
+
+#[derive(Debug)]
+struct State<T> {
+    items: VecDeque<(T, Room)>,
+    senders: usize,
+    /// Takes nothing more in.
+    closed: bool,
+    reader: Option<Waker>,
+}
+
+impl<T> Shared<T> {
+    fn state(&self) -> MutexGuard<'_, State<T>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// The end that puts items in. Its clones share one queue.
 #[derive(Debug)]
 pub struct Sender<T> {
-    items: mpsc::UnboundedSender<(T, Room)>,
+    shared: Arc<Shared<T>>,
     room: Arc<Semaphore>,
     /// In bytes.
     max: u32,
@@ -42,20 +71,32 @@ pub struct Sender<T> {
 /// The end that takes items out. Dropping it closes the queue.
 #[derive(Debug)]
 pub struct Receiver<T> {
-    items: mpsc::UnboundedReceiver<(T, Room)>,
+    shared: Arc<Shared<T>>,
     room: Arc<Semaphore>,
 }
 
 /// A queue of at most `max` bytes; one larger item may wait alone.
 pub fn bounded<T>(max: u32) -> (Sender<T>, Receiver<T>) {
-    let (sender, receiver) = mpsc::unbounded_channel();
+    let state = State { items: VecDeque::new(), senders: 1, closed: false, reader: None };
+    let shared = Arc::new(Shared { state: Mutex::new(state), ended: Notify::new() });
     let room = Arc::new(Semaphore::new(max as usize));
-    (Sender { items: sender, room: Arc::clone(&room), max }, Receiver { items: receiver, room })
+    (Sender { shared: Arc::clone(&shared), room: Arc::clone(&room), max }, Receiver { shared, room })
 }
 
 impl<T> Clone for Sender<T> {
     fn clone(&self) -> Self {
-        Self { items: self.items.clone(), room: Arc::clone(&self.room), max: self.max }
+        self.shared.state().senders += 1;
+        Self { shared: Arc::clone(&self.shared), room: Arc::clone(&self.room), max: self.max }
+    }
+}
+
+impl<T> Drop for Sender<T> {
+    fn drop(&mut self) {
+        let mut state = self.shared.state();
+        state.senders -= 1;
+        let reader = if state.senders == 0 { state.reader.take() } else { None };
+        drop(state);
+        reader.inspect(Waker::wake_by_ref);
     }
 }
 
@@ -86,7 +127,15 @@ impl<T> Sender<T> {
 
     /// Puts an item in, in the room that was made for it; false when nobody will take it out.
     pub fn send(&self, item: T, room: Room) -> bool {
-        self.items.send((item, room)).is_ok()
+        let mut state = self.shared.state();
+        if state.closed {
+            return false;
+        }
+        state.items.push_back((item, room));
+        let reader = state.reader.take();
+        drop(state);
+        reader.inspect(Waker::wake_by_ref);
+        true
     }
 
     /// Makes no more room, also for those who wait for some. What is in the queue stays there.
@@ -96,12 +145,17 @@ impl<T> Sender<T> {
 
     /// Whether nobody takes items out any more.
     pub fn is_closed(&self) -> bool {
-        self.items.is_closed()
+        self.shared.state().closed
     }
 
     /// Waits until nobody takes items out any more.
     pub async fn closed(&self) {
-        self.items.closed().await;
+        let mut ended = pin!(self.shared.ended.notified());
+        // Heard from here on, so that the end can't come between the look and the wait.
+        ended.as_mut().enable();
+        if !self.is_closed() {
+            ended.await;
+        }
     }
 
     fn cost(&self, bytes: usize) -> u32 {
@@ -110,25 +164,42 @@ impl<T> Sender<T> {
 }
 
 impl<T> Receiver<T> {
-    /// The next item, with its room; `None` when every sender is gone.
+    /// The next item, with its room; `None` when every sender is gone. Cancel safe.
     pub async fn recv(&mut self) -> Option<(T, Room)> {
-        self.items.recv().await
+        poll_fn(|cx| self.poll_next(cx)).await
     }
 
     /// The next item, with its room, if there is one now.
     pub fn try_recv(&mut self) -> Option<(T, Room)> {
-        self.items.try_recv().ok()
+        self.shared.state().items.pop_front()
     }
 
     /// As [`Self::recv`], for an item whose bytes go on at once.
     pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<T>> {
-        let next = ready!(self.items.poll_recv(cx));
+        let next = ready!(self.poll_next(cx));
         Poll::Ready(next.map(|(item, _room)| item))
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<(T, Room)>> {
+        // Who always finds something here lets other tasks work all the same.
+        let budget = ready!(poll_proceed(cx));
+        let mut state = self.shared.state();
+        let next = state.items.pop_front();
+        if next.is_none() && !state.closed && state.senders > 0 {
+            match &mut state.reader {
+                Some(reader) => reader.clone_from(cx.waker()),
+                none => *none = Some(cx.waker().clone()),
+            }
+            return Poll::Pending;
+        }
+        budget.made_progress();
+        Poll::Ready(next)
     }
 
     /// Takes nothing more in.
     pub fn close(&mut self) {
-        self.items.close();
+        self.shared.state().closed = true;
+        self.shared.ended.notify_waiters();
         self.room.close();
     }
 }
@@ -136,6 +207,9 @@ impl<T> Receiver<T> {
 impl<T> Drop for Receiver<T> {
     fn drop(&mut self) {
         self.close();
+        // Their rooms are given back outside of the lock.
+        let left = std::mem::take(&mut self.shared.state().items);
+        drop(left);
     }
 }
 
@@ -180,8 +254,29 @@ mod tests {
             async move { sender.reserve(0).await.unwrap_err() }
         });
         tokio::task::yield_now().await;
+        let ended = tokio::spawn({
+            let sender = sender.clone();
+            async move { sender.closed().await }
+        });
+        tokio::task::yield_now().await;
         drop(receiver);
+        ended.await.unwrap();
         assert_eq!(waiting.await.unwrap(), NoRoom::Closed);
+        sender.closed().await;
         assert!(sender.is_closed() && !sender.send((), Room::default()));
+    }
+
+    #[tokio::test]
+    async fn who_reads_learns_that_nothing_more_can_come() {
+        let (sender, mut receiver) = bounded(MAX);
+        let reading =
+            tokio::spawn(async move { (receiver.recv().await.is_some(), receiver.recv().await.is_none()) });
+        tokio::task::yield_now().await;
+        let other = sender.clone();
+        drop(sender);
+        assert!(other.send((), Room::default()));
+        tokio::task::yield_now().await;
+        drop(other);
+        assert_eq!(reading.await.unwrap(), (true, true));
     }
 }

@@ -1,6 +1,6 @@
 //! Lines to a reader that may be slow, behind a bounded queue.
 
-use std::time::Duration;
+use std::{pin::pin, time::Duration};
 
 use bytes::Buf;
 use thiserror::Error;
@@ -8,7 +8,7 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio_util::sync::CancellationToken;
 
 use super::queue::{self, NoRoom, Receiver, Room, Sender};
-use crate::jsonrpc::Line;
+use crate::{aside::Aside, jsonrpc::Line};
 
 /// Most bytes that wait for the reader; one larger message may wait alone.
 const MAX_QUEUED: u32 = 16 * 1024 * 1024;
@@ -58,9 +58,10 @@ impl Writer {
         let (writer, lines) = Self::queue();
         let given_up = writer.abandoned.clone();
         tokio::spawn(async move {
+            let given_up = pin!(given_up.cancelled());
             tokio::select! {
                 () = write_all(lines, pipe) => {}
-                () = given_up.cancelled() => {}
+                () = Aside::new(given_up) => {}
             }
         });
         writer
@@ -136,8 +137,17 @@ impl Queued {
 }
 
 /// Ends with the queue, on [`Writer::close`], or when the reader is gone and so the pipe broken.
-async fn write_all(mut lines: Queued, mut pipe: impl AsyncWrite + Unpin) {
-    while let Some((line, _room)) = lines.next().await {
+async fn write_all(queued: Queued, mut pipe: impl AsyncWrite + Unpin) {
+    let Queued { mut lines, closing } = queued;
+    let closing = pin!(closing.cancelled());
+    let mut closing = Aside::new(closing);
+    loop {
+        let next = tokio::select! {
+            biased;
+            next = lines.recv() => next,
+            () = &mut closing => None,
+        };
+        let Some((line, _room)) = next else { break };
         let mut text = line.bytes().clone().chain(&b"\n"[..]);
         let written = async {
             pipe.write_all_buf(&mut text).await?;

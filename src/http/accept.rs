@@ -1,6 +1,6 @@
 //! The accept loop.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use hyper::{Request, Response, body::Incoming};
 use tokio::{sync::watch, time::sleep};
@@ -12,6 +12,7 @@ use super::{
     listener::Listener,
 };
 use crate::{
+    aside::Aside,
     config,
     metrics::{Handshakes, Places},
     tls,
@@ -110,9 +111,10 @@ pub async fn run(listener: Listener, terms: Terms, door: impl Door, shutdown: Sh
         let cut = shutdown.cut.clone();
         connections.spawn(async move {
             let _place = place;
+            let cut = pin!(cut.cancelled());
             tokio::select! {
                 () = shared.serve(accepted) => {}
-                () = cut.cancelled() => {}
+                () = Aside::new(cut) => {}
             }
         });
     }

@@ -7,8 +7,8 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
 use hyper::{
     Response, StatusCode,
     body::{Frame, Incoming, SizeHint},
@@ -18,6 +18,9 @@ use thiserror::Error;
 use tokio::time::timeout;
 
 use super::watched::InFlight;
+
+/// How much of a body is given out at once, in bytes: hyper copies each piece before it is sent.
+const PIECE: usize = 64 * 1024;
 
 /// Where a streamed body's pieces come from.
 pub trait EventSource: Send {
@@ -87,7 +90,7 @@ impl hyper::body::Body for Body {
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let this = &mut *self;
         let next = match &mut this.content {
-            Content::Whole(bytes) => Poll::Ready(bytes.take()),
+            Content::Whole(bytes) => Poll::Ready(next_piece(bytes)),
             Content::Stream(source) => source.poll_next(cx),
         };
         if let (Poll::Ready(Some(bytes)), Some(tally)) = (&next, &mut this.tally) {
@@ -105,6 +108,13 @@ impl hyper::body::Body for Body {
             Content::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
             Content::Stream(_) => SizeHint::default(),
         }
+    }
+}
+
+fn next_piece(bytes: &mut Option<Bytes>) -> Option<Bytes> {
+    match bytes {
+        Some(bytes) if bytes.len() > PIECE => Some(bytes.split_to(PIECE)),
+        rest => rest.take(),
     }
 }
 
@@ -136,13 +146,30 @@ pub enum BodyError {
 pub async fn collect(body: Incoming, max: usize, patience: Duration) -> Result<Bytes, BodyError> {
     use hyper::body::Body as _;
     // What is announced as too large is not read at all.
-    if body.size_hint().lower() > max as u64 {
+    let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+    if announced > max {
         return Err(BodyError::TooLarge(max));
     }
-    match timeout(patience, Limited::new(body, max).collect()).await {
-        Err(_) => Err(BodyError::TooSlow(patience)),
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(e)) if e.is::<LengthLimitError>() => Err(BodyError::TooLarge(max)),
-        Ok(Err(_)) => Err(BodyError::Broken),
+    timeout(patience, gather(body, announced, max)).await.unwrap_or(Err(BodyError::TooSlow(patience)))
+}
+
+/// Puts the pieces into one buffer of the size that was announced, so that no body is held twice.
+async fn gather(mut body: Incoming, announced: usize, max: usize) -> Result<Bytes, BodyError> {
+    let (mut first, mut all) = (Bytes::new(), BytesMut::new());
+    while let Some(frame) = body.frame().await {
+        let Ok(piece) = frame.map_err(|_| BodyError::Broken)?.into_data() else { continue };
+        if first.len().max(all.len()) + piece.len() > max {
+            return Err(BodyError::TooLarge(max));
+        }
+        if first.is_empty() && all.is_empty() {
+            first = piece; // mostly all there is
+            continue;
+        }
+        if all.is_empty() {
+            all.reserve(announced.max(first.len() + piece.len()));
+            all.extend_from_slice(&std::mem::take(&mut first));
+        }
+        all.extend_from_slice(&piece);
     }
+    Ok(if all.is_empty() { first } else { all.freeze() })
 }

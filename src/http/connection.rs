@@ -35,6 +35,7 @@ use super::{
     watched::{Activity, Patience, Watched},
 };
 use crate::{
+    aside::Aside,
     metrics::{Handshakes, TIMEOUT},
     tls::{self, Alpn, Handshake, HandshakeError},
 };
@@ -215,10 +216,10 @@ impl<D: Door> Shared<D> {
     where
         C: Future<Output = hyper::Result<()>>,
     {
-        let mut connection = pin!(connection);
+        let (mut connection, stop_asked) = (pin!(connection), pin!(self.stop.cancelled()));
         tokio::select! {
             ended = connection.as_mut() => return ended,
-            () = self.stop.cancelled() => {}
+            () = Aside::new(stop_asked) => {}
         }
         // A request begins while its connection is polled.
         let first = poll_fn(|cx| match connection.as_mut().poll(cx) {

@@ -13,6 +13,7 @@ use super::{
     upstream::{Output, Said, Upstream},
 };
 use crate::{
+    aside::Aside,
     child::{Exit, MAX_MESSAGE},
     jsonrpc::{ErrorObject, Kind, Message},
     logging,
@@ -105,20 +106,24 @@ fn words(end: &End) -> String {
 async fn run(live: &Arc<Live>, upstream: &mut Upstream, times: Times) -> End {
     let (mut output, gone) = upstream.parts();
     let (told, drained) = (live.end.cancelled(), live.drain.cancelled());
-    let alarm = sleep_until((Instant::now() + FAR).into());
-    tokio::pin!(gone, told, drained, alarm);
+    let mut alarm_at = Instant::now() + FAR;
+    let (alarm, wake) = (sleep_until(alarm_at.into()), live.wake.notified());
+    tokio::pin!(gone, told, drained, alarm, wake);
+    let (mut gone, mut told, mut drained) = (Aside::new(gone), Aside::new(told), Aside::new(drained));
+    let (mut alarm, mut wake) = (Aside::new(alarm), Aside::new(wake));
     let mut draining = false;
     loop {
         if draining && live.state().session.exchanges() == 0 {
             return End::Told;
         }
-        let due = due(live, times);
+        let (due, look_at) = due(live, times, alarm_at);
         // Asked for here and not only by the alarm, which a child that writes without end would drown out.
         if due <= Instant::now() && expire(live, times) {
             return End::Idle;
         }
-        if alarm.deadline() != due.into() {
-            alarm.as_mut().reset(due.into());
+        if alarm_at != look_at {
+            alarm_at = look_at;
+            alarm.set(sleep_until(look_at.into()));
         }
         tokio::select! {
             biased;
@@ -136,18 +141,23 @@ async fn run(live: &Arc<Live>, upstream: &mut Upstream, times: Times) -> End {
                 draining = true;
                 live.end_listeners();
             }
-            () = live.wake.notified() => {}
-            () = &mut alarm => {}
+            () = &mut wake => wake.set(live.wake.notified()),
+            () = &mut alarm => alarm.set(sleep_until(alarm_at.into())),
         }
     }
 }
 
-/// When to look next, which requests are told so that they can ask for an earlier look.
-fn due(live: &Live, times: Times) -> Instant {
+/// When something is due, and when to look for it, which requests are told so that they can ask for an earlier look.
+///
+/// An alarm that comes too early costs less than one that is set anew for each request, so one that stands is left alone.
+fn due(live: &Live, times: Times, alarm_at: Instant) -> (Instant, Instant) {
+    let now = Instant::now();
     let mut state = live.state();
     let due = state.session.next_deadline().into_iter().chain(state.idle_at(times.idle)).min();
-    state.looks_at = due;
-    due.unwrap_or_else(|| Instant::now() + FAR)
+    let due = due.unwrap_or_else(|| now + FAR);
+    let look_at = if alarm_at <= now { due } else { due.min(alarm_at) };
+    state.looks_at = Some(look_at);
+    (due, look_at)
 }
 
 /// Ends what has waited too long; true when that is the session.

@@ -6,6 +6,8 @@ use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderMap};
 pub const JSON: &str = "application/json";
 /// Server-sent events.
 pub const EVENTS: &str = "text/event-stream";
+/// Both, as most clients name them.
+const BOTH: &[u8] = b"application/json, text/event-stream";
 
 /// Which kinds of answer a client takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +21,12 @@ pub struct Accepts {
 impl Accepts {
     /// Reads the `Accept` headers; without one nothing is accepted, since the protocol demands it.
     pub fn of(headers: &HeaderMap) -> Self {
+        let mut all = headers.get_all(ACCEPT).iter();
+        if let (Some(value), None) = (all.next(), all.next())
+            && value.as_bytes() == BOTH
+        {
+            return Self { json: true, events: true };
+        }
         let values = headers.get_all(ACCEPT).iter().filter_map(|v| v.to_str().ok());
         let ranges: Vec<_> = values.flat_map(split_list).filter_map(Range::parse).collect();
         Self { json: accepts(&ranges, JSON), events: accepts(&ranges, EVENTS) }
