@@ -12,6 +12,7 @@ use super::scrape::{METRICS, Scrape, metrics_url};
 use crate::support::bridge::{Bridge, Guard, Serve};
 use crate::support::connect::Connect;
 use crate::support::http::Http;
+use crate::support::modern::{Modern, Request};
 use crate::support::process::Process;
 use crate::support::raw::Raw;
 use crate::support::session::{Session, initialize};
@@ -62,6 +63,38 @@ async fn requests_are_counted_by_method_and_outcome() {
         [1, 3, 1, 1, 0, 6]
     );
     assert!(!scrape.text.contains("made/up"));
+}
+
+#[tokio::test]
+async fn modern_requests_and_restarts_of_shared_children_are_counted() {
+    let mcp = "mcp:\n  request_timeout: 1h\n  restart_delay: 1ms";
+    let bridge = Serve::new(Guard::None).child_arg("--modern").config(METRICS).config(mcp).start();
+    let client = Modern(bridge.http());
+    client.call("echo", json!({"message": "x"})).await;
+    client.call("refuse", json!({})).await;
+    let never = || Request::call(1, "never", json!({})).meta("progressToken", "t");
+    let mut leaves = client.post(&never()).await;
+    leaves.next_message().await.unwrap();
+    drop(leaves);
+    let (requests, restarted) = ("mcp_bridge_requests_total", "mcp_bridge_children_restarted_total");
+    eventually_counts(&bridge, requests, &["tools/call", "\"cancelled\""], 1).await;
+    assert_eq!(Scrape::of(&bridge).await.sum(restarted, &[]), 0);
+    let listener = client.listen("s", json!({})).await;
+    client.call("die", json!({})).await;
+    assert!(listener.messages().await.is_empty());
+    eventually_counts(&bridge, restarted, &[], 1).await;
+    let scrape = Scrape::of(&bridge).await;
+    let of = |labels: &[&str]| scrape.sum(requests, labels);
+    assert_eq!(
+        [
+            of(&["tools/call", "\"ok\""]),
+            of(&["tools/call", "\"error\""]),
+            of(&["tools/call", "\"failed\""]),
+            of(&["subscriptions/listen", "\"failed\""]),
+            scrape.sum("mcp_bridge_exchanges_in_flight", &[]),
+        ],
+        [1, 1, 1, 1, 0]
+    );
 }
 
 #[tokio::test]
