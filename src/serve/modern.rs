@@ -28,7 +28,7 @@ use crate::{
     framing::sse,
     http::{Body, EventSource},
     jsonrpc::{self, Kind, Line, Message, RequestId},
-    mcp,
+    logging, mcp,
     metrics::{Outcome, Running},
     upstream::{Call, Item},
 };
@@ -56,6 +56,7 @@ pub(super) async fn answer(
     app.upstreams.serves_modern().await.map_err(|Untranslated| Refusal::NoSession)?;
     match &message.kind {
         Kind::Request { id, .. } => {
+            logging::body(None, "from the client", message.line.as_str());
             let id = id.clone();
             let request =
                 read(headers, message).map_err(|refusal| Refusal::Modern(refusal, Some(id.clone())))?;
@@ -123,6 +124,7 @@ impl Answer {
         }
         let next = self.call.poll_next(cx);
         if let Poll::Ready(Some(item)) = &next {
+            logging::body(None, "from the MCP server", item.message.line.as_str());
             self.tools.observe(&item.message, self.lists);
         }
         if let Poll::Ready(item) = &next

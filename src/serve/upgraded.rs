@@ -10,6 +10,7 @@ use std::{
 use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
 
+use super::pool::shutting_down;
 use crate::{
     auth::Principal,
     child::{Child, ChildCommand},
@@ -189,8 +190,7 @@ impl Upgraded {
         let capabilities = Capabilities::read(&request.meta.capabilities);
         let mut table = self.table();
         if table.draining {
-            let error = ErrorObject::internal("shutting_down", "mcp-bridge is shutting down");
-            return Err(NotOpened::Failed(error));
+            return Err(NotOpened::NoPlace(NoPlace(shutting_down().message)));
         }
         if self.isolation == Isolation::Request {
             let info = request.meta.client_info.clone();

@@ -125,9 +125,7 @@ impl Upstreams {
     /// Sends a modern client's request.
     pub(super) async fn call(&self, principal: &Principal, request: era::Request) -> Result<Call, NoPlace> {
         match self.probe.for_modern().await {
-            Upstream::Same if self.pool.is_closed() => {
-                Ok(Call::answered(shutting_down().response(Some(&request.id))))
-            }
+            Upstream::Same if self.pool.is_closed() => Err(NoPlace(shutting_down().message)),
             Upstream::Same => Ok(self.pool.call(request).await),
             Upstream::Other => self.upgraded.call(principal, request).await,
             Upstream::Nothing(why) => {

@@ -200,6 +200,19 @@ async fn a_shorter_patience_holds_for_new_sessions() {
     let session = Session::open(&served.http()).await;
     let answer = session.call("never", json!({})).await;
     assert_eq!(answer["error"]["data"]["reason"], "timed_out", "{answer}");
+    for args in ["", "args: [--modern], "] {
+        let text =
+            |timeout| whole("").replace("mcp: {", &format!("mcp: {{{args}request_timeout: {timeout}, "));
+        let served = Served::of(&text("1h"));
+        let client = Modern(served.http());
+        if !args.is_empty() {
+            // The shared child is there already.
+            client.call("echo", json!({})).await;
+        }
+        assert!(served.load(&text("50ms")).await.contains(DONE));
+        let answer = client.call("never", json!({})).await;
+        assert_eq!(answer["error"]["data"]["reason"], "timed_out", "{answer}");
+    }
 }
 
 #[tokio::test]
