@@ -56,6 +56,11 @@ impl ChildCommand {
         Self { metrics, ..self }
     }
 
+    /// Counts a child that is to take the place of one that has ended.
+    pub fn count_restart(&self) {
+        self.metrics.restarted();
+    }
+
     /// Whether the program and its directory are still there.
     pub fn check(&self) -> Result<(), CommandError> {
         Self::resolve(&self.config).map(drop)

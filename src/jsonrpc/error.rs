@@ -86,6 +86,26 @@ pub fn error_code(response: &Line) -> Option<i32> {
     Some(response.error.code)
 }
 
+/// Whether a response is an error of the bridge's own, as [`ErrorObject::internal`] makes them.
+pub fn is_own_error(response: &Line) -> bool {
+    #[derive(Deserialize)]
+    struct Response<'a> {
+        #[serde(borrow)]
+        error: Detailed<'a>,
+    }
+    #[derive(Deserialize)]
+    struct Detailed<'a> {
+        #[serde(borrow)]
+        data: Sourced<'a>,
+    }
+    #[derive(Deserialize)]
+    struct Sourced<'a> {
+        source: &'a str,
+    }
+    let response: Result<Response<'_>, _> = serde_json::from_str(response.as_str());
+    response.is_ok_and(|response| response.error.data.source == SOURCE)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -102,5 +122,18 @@ mod tests {
             )
         );
         assert!(error.response(None).line.as_str().contains(r#""id":null"#));
+    }
+
+    #[test]
+    fn our_own_errors_are_told_from_those_of_servers() {
+        assert!(is_own_error(&ErrorObject::internal("timed_out", "x").response(None).line));
+        for theirs in [
+            r#"{"id":1e400,"error":{"code":-32603,"message":"x"}}"#,
+            r#"{"id":1,"error":{"code":-32603,"message":"x","data":{"source":7}}}"#,
+            r#"{"id":1,"error":{"code":-32603,"message":"x","data":{"source":"other"}}}"#,
+            r#"{"id":1,"result":{"data":{"source":"mcp-bridge"}}}"#,
+        ] {
+            assert!(!is_own_error(&Line::new(Bytes::from_static(theirs.as_bytes()))), "{theirs}");
+        }
     }
 }

@@ -11,7 +11,7 @@ mod parse;
 mod splice;
 
 pub use canonical::canonical;
-pub use error::{ErrorObject, code, error_code};
+pub use error::{ErrorObject, code, error_code, is_own_error};
 pub use id::RequestId;
 pub use line::Line;
 pub use object::Object;

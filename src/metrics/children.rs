@@ -16,6 +16,7 @@ struct OfReason {
 pub struct Children {
     started: Counter,
     failed: Counter,
+    restarted: Counter,
     running: Gauge,
     exited: Family<OfReason, Counter>,
 }
@@ -32,6 +33,11 @@ impl Children {
         self.failed.inc();
     }
 
+    /// One is started in the place of one that has ended.
+    pub fn restarted(&self) {
+        self.restarted.inc();
+    }
+
     /// One that was started has ended; `reason` is one of a few words.
     pub fn exited(&self, reason: &'static str) {
         self.running.dec();
@@ -43,6 +49,8 @@ impl Children {
         registry.register(name("started"), "MCP server processes that were started", self.started.clone());
         let help = "MCP server processes that could not be started";
         registry.register(name("start_failures"), help, self.failed.clone());
+        let help = "Times that a shared MCP server process was started again";
+        registry.register(name("restarted"), help, self.restarted.clone());
         registry.register(name("running"), "MCP server processes that run", self.running.clone());
         registry.register(name("exited"), "MCP server processes that ended, by how", self.exited.clone());
     }

@@ -6,7 +6,7 @@ use hyper::{
 };
 
 use super::reply;
-use crate::{config, http::Body};
+use crate::{config, http::Body, mcp};
 
 /// The headers of CORS answers, made once.
 #[derive(Debug, Clone)]
@@ -14,7 +14,7 @@ pub(super) struct Cors {
     origins: Vec<String>,
     any_origin: bool,
     methods: HeaderValue,
-    headers: HeaderValue,
+    headers: String,
     exposed: HeaderValue,
     credentials: bool,
     max_age: HeaderValue,
@@ -32,7 +32,7 @@ impl Cors {
             origins: config.allowed_origins.clone(),
             any_origin: config.allowed_origins.iter().any(|o| o == "*"),
             methods: list(&config.allowed_methods)?,
-            headers: list(&config.allowed_headers)?,
+            headers: config.allowed_headers.join(", "),
             exposed: list(&exposed)?,
             credentials: config.allow_credentials,
             max_age: HeaderValue::from(config.max_age.as_secs()),
@@ -47,14 +47,34 @@ impl Cors {
         }
         let mut response = reply::empty(StatusCode::NO_CONTENT);
         if self.allow_origin(request.headers(), response.headers_mut()) {
+            let headers = self.headers_for(request.headers());
             let set = [
                 (header::ACCESS_CONTROL_ALLOW_METHODS, &self.methods),
-                (header::ACCESS_CONTROL_ALLOW_HEADERS, &self.headers),
+                (header::ACCESS_CONTROL_ALLOW_HEADERS, &headers),
                 (header::ACCESS_CONTROL_MAX_AGE, &self.max_age),
             ];
             insert(response.headers_mut(), set);
         }
         Some(response)
+    }
+
+    /// The headers that a page may send: those configured, and what repeats arguments of tools, whose names nobody can
+    /// list beforehand.
+    fn headers_for(&self, request: &HeaderMap) -> HeaderValue {
+        let asked = request.get_all(header::ACCESS_CONTROL_REQUEST_HEADERS).iter();
+        let asked = asked.filter_map(|names| names.to_str().ok()).flat_map(|names| names.split(','));
+        let repeats = |name: &&str| {
+            name.get(..mcp::PARAM_HEADER_PREFIX.len())
+                .is_some_and(|start| start.eq_ignore_ascii_case(mcp::PARAM_HEADER_PREFIX))
+                && HeaderName::from_bytes(name.as_bytes()).is_ok()
+        };
+        let mut all = self.headers.clone();
+        for name in asked.map(str::trim).filter(repeats) {
+            all.push_str(", ");
+            all.push_str(name);
+        }
+        // The configured names are tokens, as these are.
+        HeaderValue::from_str(&all).unwrap_or_else(|_| HeaderValue::from_static(""))
     }
 
     /// Adds what lets a page read the answer to its request.

@@ -45,6 +45,8 @@ impl Visit<'_> {
         let config = &self.settings.config;
         let body = http::collect(body, config.max_body_size, config.read_timeout);
         let body = body.await.map_err(Refusal::Body)?;
+        // It may have taken its time.
+        self.app.readmit(&self.principal)?;
         self.entry.received(body.len());
         let payload = jsonrpc::parse(body).map_err(Refusal::Invalid)?;
         self.entry.payload(&payload);
@@ -119,7 +121,7 @@ async fn open(visit: Visit<'_>, message: Message, accepts: Accepts) -> Result<Re
         Ok(source) => source,
         Err(e) => return Ok(error(&e, Some(&id))),
     };
-    let live = match app.sessions.open(source, principal, Transport::StreamableHttp) {
+    let live = match app.sessions.open(source, principal.clone(), Transport::StreamableHttp) {
         Ok(live) => live,
         Err(e @ (OpenError::Full(_) | OpenError::ShuttingDown)) => {
             log::warn!("a session is refused: {e}");
@@ -133,6 +135,8 @@ async fn open(visit: Visit<'_>, message: Message, accepts: Accepts) -> Result<Re
     };
     entry.session(&live);
     let opening = Opening { app, live: &live, done: false };
+    // A reload ends the sessions that it finds, and this one may have come after it.
+    app.readmit(&principal)?;
     let mut response = pass(settings, &live, vec![message], accepts, false).await?;
     if live.state().session.version_refused() {
         app.upstreams.probe.doubt();

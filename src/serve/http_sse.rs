@@ -35,7 +35,7 @@ pub(super) async fn open(visit: Visit<'_>, request: Request<Incoming>) -> Result
         return Err(Refusal::NotAcceptable(media::EVENTS));
     }
     let source = app.upstreams.for_legacy().await.map_err(|e| Refusal::NotTaken(e.message))?;
-    let live = app.sessions.open(source, principal, Transport::HttpSse).map_err(|e| {
+    let live = app.sessions.open(source, principal.clone(), Transport::HttpSse).map_err(|e| {
         log::warn!("a session is refused: {e}");
         if !matches!(e, OpenError::Full(_) | OpenError::ShuttingDown) {
             app.upstreams.probe.failed(e.to_string());
@@ -43,6 +43,8 @@ pub(super) async fn open(visit: Visit<'_>, request: Request<Incoming>) -> Result
         Refusal::Full(e.to_string(), None)
     })?;
     entry.session(&live);
+    // A reload ends the sessions that it finds, and this one may have come after it.
+    app.readmit(&principal).inspect_err(|_| app.sessions.end(&live))?;
     let inbox = live.open_only_stream();
     let endpoint = format!("{MESSAGES_PATH}?{SESSION_PARAMETER}{}", live.id);
     let first = sse::encode_named("endpoint", endpoint.as_bytes());

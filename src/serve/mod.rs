@@ -4,6 +4,7 @@ mod access_log;
 mod cors;
 mod driver;
 mod endpoint;
+mod guests;
 mod http_sse;
 mod live;
 pub mod media;
@@ -31,6 +32,7 @@ use tokio::{sync::watch, time::timeout};
 
 use self::{
     access_log::AccessLog,
+    guests::Guests,
     pipeline::{App, Pipeline},
     sessions::Sessions,
     settings::Settings,
@@ -129,6 +131,7 @@ impl Server {
             sessions: Sessions::new(config, metrics),
             upstreams: Arc::new(Upstreams::new(command, source, config, metrics.sessions.clone())?),
             tools: Arc::new(Tools::default()),
+            guests: Guests::default(),
             exchanges: metrics.exchanges.clone(),
             connections: metrics.connections.clone(),
             log: AccessLog::new(metrics.http.clone()),
@@ -177,9 +180,13 @@ impl Server {
             () = working => {}
             () = stop => {}
         }
-        upstreams.drain();
+        upstreams.close();
         app.sessions.drain();
-        let finished = async { tokio::join!(app.sessions.ended(), upstreams.ended()) };
+        let finished = async {
+            app.sessions.ended().await;
+            upstreams.drain();
+            upstreams.ended().await;
+        };
         // The listener stays open: what is in flight may need the client's answers, and its cancellations.
         tokio::select! {
             _ = timeout(app.settings().config.shutdown_timeout, finished) => {}

@@ -13,6 +13,7 @@ use hyper::{HeaderMap, Response, StatusCode};
 use tokio::time::{Instant, timeout_at};
 
 use super::{
+    guests::Guest,
     media::Accepts,
     pipeline::Visit,
     reply::{self, Refusal},
@@ -27,7 +28,7 @@ use crate::{
     framing::sse,
     http::{Body, EventSource},
     jsonrpc::{self, Kind, Line, Message, RequestId},
-    mcp,
+    logging, mcp,
     metrics::{Outcome, Running},
     upstream::{Call, Item},
 };
@@ -55,6 +56,7 @@ pub(super) async fn answer(
     app.upstreams.serves_modern().await.map_err(|Untranslated| Refusal::NoSession)?;
     match &message.kind {
         Kind::Request { id, .. } => {
+            logging::body(None, "from the client", message.line.as_str());
             let id = id.clone();
             let request =
                 read(headers, message).map_err(|refusal| Refusal::Modern(refusal, Some(id.clone())))?;
@@ -92,9 +94,11 @@ async fn pass(visit: &Visit<'_>, request: era::Request, accepts: Accepts) -> Res
     let id = request.id.clone();
     let lists = &*request.method == mcp::LIST_TOOLS;
     let running = Some(app.exchanges.begin(&request.method));
+    let guest = app.guests.enter(principal);
+    app.readmit(principal)?;
     let called = app.upstreams.call(principal, request).await;
     let call = called.map_err(|NoPlace(why)| Refusal::Full(why, Some(id.clone())))?;
-    let answer = Answer { call, running, tools: Arc::clone(&app.tools), lists };
+    let answer = Answer { call, running, tools: Arc::clone(&app.tools), lists, guest };
     Ok(respond(settings, answer, accepts, &id).await)
 }
 
@@ -106,6 +110,7 @@ struct Answer {
     tools: Arc<Tools>,
     /// It is a list of tools.
     lists: bool,
+    guest: Guest,
 }
 
 impl Answer {
@@ -114,13 +119,18 @@ impl Answer {
     }
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Item>> {
+        if self.guest.poll_expelled(cx).is_ready() {
+            return Poll::Ready(None);
+        }
         let next = self.call.poll_next(cx);
         if let Poll::Ready(Some(item)) = &next {
+            logging::body(None, "from the MCP server", item.message.line.as_str());
             self.tools.observe(&item.message, self.lists);
-            if let Kind::Response { is_error, .. } = &item.message.kind {
-                let outcome = if *is_error { Outcome::Error } else { Outcome::Ok };
-                self.running.take().into_iter().for_each(|running| running.end(outcome));
-            }
+        }
+        if let Poll::Ready(item) = &next
+            && let Some(outcome) = outcome(item.as_ref())
+        {
+            self.running.take().into_iter().for_each(|running| running.end(outcome));
         }
         next
     }
@@ -172,6 +182,18 @@ fn whole(line: &Line) -> Response<Body> {
 
 fn status(line: &Line) -> StatusCode {
     jsonrpc::error_code(line).map_or(StatusCode::OK, reply::status_of)
+}
+
+/// How a request has ended; `None` when it goes on.
+fn outcome(item: Option<&Item>) -> Option<Outcome> {
+    let Some(item) = item else { return Some(Outcome::Failed) };
+    match &item.message.kind {
+        Kind::Response { is_error: false, .. } => Some(Outcome::Ok),
+        Kind::Response { .. } if jsonrpc::is_own_error(&item.message.line) => Some(Outcome::Failed),
+        Kind::Response { .. } => Some(Outcome::Error),
+        // The server has ended a subscription.
+        _ => item.last.then_some(Outcome::Cancelled),
+    }
 }
 
 impl Drop for Answer {

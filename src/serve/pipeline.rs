@@ -7,6 +7,7 @@ use hyper::{Request, Response, body::Incoming, header::HeaderMap};
 use super::{
     access_log::{AccessLog, Entry},
     endpoint,
+    guests::Guests,
     http_sse::{self, MESSAGES_PATH, SSE_PATH},
     reply::Refusal,
     sessions::Sessions,
@@ -15,7 +16,7 @@ use super::{
     upstreams::Upstreams,
 };
 use crate::{
-    auth::Principal,
+    auth::{Denied, Principal},
     http::{Body, Door, Peer},
     metrics::{Exchanges, Places},
     monitor::{self, HEALTH_PATH, READY_PATH},
@@ -28,6 +29,8 @@ pub(super) struct App {
     pub(super) sessions: Arc<Sessions>,
     pub(super) upstreams: Arc<Upstreams>,
     pub(super) tools: Arc<Tools>,
+    /// The requests of modern clients that are being answered.
+    pub(super) guests: Guests,
     /// Counts the requests of modern clients.
     pub(super) exchanges: Exchanges,
     pub(super) connections: Places,
@@ -77,6 +80,12 @@ impl App {
 
     pub(super) fn put(&self, settings: Settings) {
         *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
+    }
+
+    /// Refuses who has lost access since the request came.
+    pub(super) fn readmit(&self, principal: &Principal) -> Result<(), Refusal> {
+        let accepted = self.settings().access.authenticator.still_accepts(principal);
+        if accepted { Ok(()) } else { Err(Refusal::Denied(Denied::Unknown)) }
     }
 
     async fn answer(

@@ -5,7 +5,12 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::{StartError, cors::Cors, driver::Times, origin::Gate, pipeline::App};
-use crate::{auth::Authenticator, config, http, session::Limits, tls};
+use crate::{
+    auth::{Authenticator, Principal},
+    config, http,
+    session::Limits,
+    tls,
+};
 
 /// Settings in force.
 #[derive(Debug)]
@@ -74,7 +79,11 @@ impl Handle {
         self.app.connections.set_limit(config.max_connections);
         self.app.sessions.renew(config.times(), config.exchange_limits(), config.max_sessions);
         let authenticator = access.authenticator.clone();
+        self.app.upstreams.renew(&config);
         self.app.put(Settings { config, access });
-        self.app.sessions.end_unless(|principal| authenticator.still_accepts(principal));
+        let accepted = |principal: &Principal| authenticator.still_accepts(principal);
+        self.app.sessions.end_unless(accepted);
+        self.app.guests.end_unless(accepted);
+        self.app.upstreams.upgraded.end_unless(accepted);
     }
 }

@@ -10,6 +10,7 @@ use std::{
 use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
 
+use super::pool::shutting_down;
 use crate::{
     auth::Principal,
     child::{Child, ChildCommand},
@@ -58,7 +59,9 @@ impl Options {
 #[derive(Debug)]
 pub struct Upgraded {
     command: ChildCommand,
-    options: Options,
+    isolation: Isolation,
+    /// For new sessions.
+    options: Mutex<Options>,
     places: Places,
     sealer: Arc<Sealer>,
     sessions: Mutex<Table>,
@@ -110,7 +113,8 @@ impl Upgraded {
     ) -> Result<Arc<Self>, openssl::error::ErrorStack> {
         Ok(Arc::new(Self {
             command,
-            options,
+            isolation: options.isolation,
+            options: Mutex::new(options),
             places,
             sealer: Arc::new(Sealer::new()?),
             sessions: Mutex::default(),
@@ -122,6 +126,15 @@ impl Upgraded {
     /// Waits until a child has refused `initialize` since it speaks modern revisions only: it is not what it was taken for.
     pub async fn doubted(&self) {
         self.doubts.notified().await;
+    }
+
+    /// New sessions keep to the times of `config`; what they are for does not change.
+    pub fn renew(&self, config: &config::Serve) {
+        *self.options.lock().unwrap_or_else(PoisonError::into_inner) = Options::new(config);
+    }
+
+    fn options(&self) -> Options {
+        *self.options.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
@@ -177,10 +190,9 @@ impl Upgraded {
         let capabilities = Capabilities::read(&request.meta.capabilities);
         let mut table = self.table();
         if table.draining {
-            let error = ErrorObject::internal("shutting_down", "mcp-bridge is shutting down");
-            return Err(NotOpened::Failed(error));
+            return Err(NotOpened::NoPlace(NoPlace(shutting_down().message)));
         }
-        if self.options.isolation == Isolation::Request {
+        if self.isolation == Isolation::Request {
             let info = request.meta.client_info.clone();
             let setup = |setup| Setup { client_info: info, ..setup };
             return self
@@ -201,7 +213,7 @@ impl Upgraded {
         }
         let capabilities = sharers.1.clone();
         let (number, handle) =
-            self.open(&mut table, principal, capabilities, self.options.idle, |setup| setup)?;
+            self.open(&mut table, principal, capabilities, self.options().idle, |setup| setup)?;
         table.shared.insert(sharers, number);
         Ok(handle)
     }
@@ -230,17 +242,18 @@ impl Upgraded {
             NotOpened::Failed(ErrorObject::internal("child_not_started", text))
         })?;
         self.places.opened();
+        let options = self.options();
         log::info!("{label}: opened by {principal}, child process {}", child.process.id());
         let setup = adjust(Setup {
             lanes: if capabilities.answers() { Lanes::OneAsker } else { Lanes::Concurrent },
             capabilities,
             client_info: None,
-            limits: self.options.limits,
+            limits: options.limits,
             principal: principal.to_bytes(),
             sealer: Arc::clone(&self.sealer),
             session: number,
         });
-        let server = ChildServer::new(child, label.clone(), self.options.grace);
+        let server = ChildServer::new(child, label.clone(), options.grace);
         let (handle, session) = upgrade(server, setup, idle);
         let entry = Entry { principal: principal.clone(), handle: handle.clone() };
         table.by_number.insert(number, entry);
@@ -251,7 +264,7 @@ impl Upgraded {
 
     /// Starts a child ahead of the request that will need it.
     fn warm_up(&self) {
-        if self.options.isolation != Isolation::Request {
+        if self.isolation != Isolation::Request {
             return;
         }
         let mut table = self.table();
@@ -264,13 +277,23 @@ impl Upgraded {
         }
     }
 
+    /// Ends the sessions of those who are not `accepted` any more.
+    pub fn end_unless(&self, accepted: impl Fn(&Principal) -> bool) {
+        for (number, Entry { principal, handle }) in &self.table().by_number {
+            if !accepted(principal) {
+                log::info!("session u{number}: {principal} is not accepted any more");
+                handle.end();
+            }
+        }
+    }
+
     /// Opens no more sessions, ends listens, and ends each session when no call of it runs.
     pub fn drain(&self) {
         let mut table = self.table();
         table.draining = true;
         table.by_number.values().for_each(|entry| entry.handle.drain());
         if let Some(child) = table.warm.take() {
-            let grace = self.options.grace;
+            let grace = self.options().grace;
             self.tasks.spawn(async move {
                 child.end(grace).await;
             });

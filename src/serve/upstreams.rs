@@ -5,7 +5,7 @@ use std::{pin::Pin, sync::Arc};
 use openssl::error::ErrorStack;
 
 use super::{
-    pool::Pool,
+    pool::{Pool, shutting_down},
     probe::{Probe, Upstream},
     upgraded::{NoPlace, Options, Upgraded},
     upstream::Source,
@@ -85,11 +85,22 @@ impl Upstreams {
         }
     }
 
-    /// Takes no new work, and ends each child when nothing of it is in flight.
-    pub(super) fn drain(&self) {
+    /// What children are asked from now on is held to the times of `config`.
+    pub(super) fn renew(&self, config: &config::Serve) {
+        self.pool.renew(config.exchange_limits(), config.mcp.graceful_shutdown_timeout);
+        self.upgraded.renew(config);
+    }
+
+    /// Takes no new work, ends subscriptions, and ends each child that nobody shares when nothing of it is in flight.
+    pub(super) fn close(&self) {
         self.probe.stopping();
-        self.pool.drain();
+        self.pool.close();
         self.upgraded.drain();
+    }
+
+    /// The sessions of legacy clients have ended: ends the shared children, each when nothing of it is in flight.
+    pub(super) fn drain(&self) {
+        self.pool.drain();
     }
 
     /// Ends all children now.
@@ -114,6 +125,7 @@ impl Upstreams {
     /// Sends a modern client's request.
     pub(super) async fn call(&self, principal: &Principal, request: era::Request) -> Result<Call, NoPlace> {
         match self.probe.for_modern().await {
+            Upstream::Same if self.pool.is_closed() => Err(NoPlace(shutting_down().message)),
             Upstream::Same => Ok(self.pool.call(request).await),
             Upstream::Other => self.upgraded.call(principal, request).await,
             Upstream::Nothing(why) => {

@@ -99,6 +99,15 @@ async fn a_preflight_needs_no_token_and_the_page_may_read_its_session_id() {
         {
             assert!(headers.contains(name), "{headers}");
         }
+        // Whatever arguments tools want repeated, and nothing else that was not configured.
+        let asked = "content-type, Mcp-Param-Region,mcp-param-limit, x-other, mcp-param-(x)";
+        let more = asks.clone().header("access-control-request-headers", asked);
+        let more = more.header("access-control-request-method", "POST").request(Method::OPTIONS, "").await;
+        let expected = format!(
+            "{}, Mcp-Param-Region, mcp-param-limit",
+            preflight.header("access-control-allow-headers")
+        );
+        assert_eq!(more.header("access-control-allow-headers"), expected);
         assert_eq!(preflight.header("access-control-max-age"), "600");
         assert_eq!(preflight.header("vary"), "Origin");
 

@@ -139,8 +139,8 @@ async fn a_request_of_its_own_has_a_child_of_its_own_that_ends_with_it() {
     assert_eq!(initialize["clientInfo"], json!({ "name": "their-client", "version": "7" }));
     clients.sessions.end();
     within("the end", clients.sessions.ended()).await;
-    let refused = clients.tool("one", "about", json!({})).await;
-    assert_eq!(refused["error"]["data"]["reason"], "shutting_down");
+    let refused = clients.try_call("one", json!({}), "tools/list", json!({})).await.unwrap_err();
+    assert_eq!(refused, NoPlace("mcp-bridge is shutting down".to_owned()));
 }
 
 #[tokio::test]

@@ -77,6 +77,8 @@ struct Exchange {
     id: RequestId,
     token: Option<RequestId>,
     listens: bool,
+    /// Those of when it came.
+    limits: Limits,
     silent_until: Option<Instant>,
     until: Option<Instant>,
 }
@@ -99,6 +101,11 @@ impl Shared {
     /// A child with nothing in flight.
     pub fn new(limits: Limits) -> Self {
         Self { limits, last: 0, in_flight: BTreeMap::new(), logging: None, earliest: None }
+    }
+
+    /// Requests from now on keep to these limits.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
     }
 
     /// Requests in flight, subscriptions among them.
@@ -134,8 +141,14 @@ impl Shared {
         if logs {
             self.logging = Some(Logging { of: number, until: None });
         }
-        let mut exchange =
-            Exchange { id: request.id.clone(), token: sent.token, listens, silent_until: None, until: None };
+        let mut exchange = Exchange {
+            id: request.id.clone(),
+            token: sent.token,
+            listens,
+            limits: self.limits,
+            silent_until: None,
+            until: None,
+        };
         if !listens {
             exchange.until = now.checked_add(self.limits.total);
             exchange.silent_until = self.limits.silence.and_then(|d| now.checked_add(d));
@@ -221,7 +234,7 @@ impl Shared {
             return Outcome::Ignore("it says of no request in flight that it is about it");
         };
         if !exchange.listens {
-            exchange.silent_until = self.limits.silence.and_then(|d| now.checked_add(d));
+            exchange.silent_until = exchange.limits.silence.and_then(|d| now.checked_add(d));
         }
         let told = Told { method, subscription: &exchange.id, token: exchange.token.as_ref(), number: to };
         let Ok(line) = rewrite::notification(&message.line, &told) else {
@@ -286,7 +299,7 @@ impl Shared {
         for number in numbers {
             let Some(exchange) = self.cancel(number, now) else { continue };
             let in_all = exchange.until.is_some_and(|until| until <= now);
-            let after = self.limits.silence.filter(|_| !in_all).unwrap_or(self.limits.total);
+            let after = exchange.limits.silence.filter(|_| !in_all).unwrap_or(exchange.limits.total);
             let message = format!("the MCP server did not answer within {after:?}");
             out.deliveries.push(failed(number, &exchange, &ErrorObject::internal("timed_out", message)));
             out.to_server.push(cancellation(number, "timed out"));

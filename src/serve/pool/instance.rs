@@ -41,10 +41,19 @@ pub(super) struct Instance {
     this: Weak<Self>,
 }
 
+/// What an instance keeps to.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Terms {
+    pub(super) limits: Limits,
+    /// `mcp.graceful_shutdown_timeout`.
+    pub(super) grace: Duration,
+}
+
 /// What the instance's lock protects.
 #[derive(Debug)]
 struct State {
     shared: Shared,
+    grace: Duration,
     replies: HashMap<Number, Replies>,
     /// Which of its processes it is; what was meant for one must not reach the next.
     process: u64,
@@ -84,9 +93,10 @@ pub(super) struct Load {
 }
 
 impl Instance {
-    pub(super) fn new(index: usize, limits: Limits, affinity: Option<Arc<Affinity>>) -> Arc<Self> {
+    pub(super) fn new(index: usize, terms: Terms, affinity: Option<Arc<Affinity>>) -> Arc<Self> {
         let state = State {
-            shared: Shared::new(limits),
+            shared: Shared::new(terms.limits),
+            grace: terms.grace,
             replies: HashMap::new(),
             process: 0,
             stdin: None,
@@ -104,6 +114,18 @@ impl Instance {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// New requests keep to these limits, and processes that end from now on to this time.
+    pub(super) fn renew(&self, Terms { limits, grace }: Terms) {
+        let mut state = self.state();
+        state.shared.set_limits(limits);
+        state.grace = grace;
+    }
+
+    /// How long a process has to end by itself.
+    pub(super) fn grace(&self) -> Duration {
+        self.state().grace
     }
 
     pub(super) fn load(&self, now: Instant) -> Load {

@@ -15,7 +15,10 @@ use std::{
 
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::{affinity::Affinity, instance::Instance};
+use self::{
+    affinity::Affinity,
+    instance::{Instance, Terms},
+};
 use crate::{
     child::ChildCommand,
     config, era,
@@ -38,24 +41,19 @@ pub(super) struct Restarts {
     max: u32,
     /// `mcp.restart_delay`.
     delay: Duration,
-    /// `mcp.graceful_shutdown_timeout`.
-    grace: Duration,
 }
 
 impl From<&config::Mcp> for Restarts {
     fn from(config: &config::Mcp) -> Self {
-        Self {
-            enabled: config.restart_on_failure,
-            max: config.max_restarts,
-            delay: config.restart_delay,
-            grace: config.graceful_shutdown_timeout,
-        }
+        Self { enabled: config.restart_on_failure, max: config.max_restarts, delay: config.restart_delay }
     }
 }
 
 /// How children are told to end.
 #[derive(Debug, Clone, Default)]
 struct Ending {
+    /// When the clients are done that it is told of by [`Self::drain`]: no subscriptions from now on.
+    close: CancellationToken,
     /// When nothing is in flight.
     drain: CancellationToken,
     /// Now.
@@ -79,7 +77,8 @@ pub(super) struct Pool {
 impl Pool {
     pub(super) fn new(command: ChildCommand, config: &config::Mcp, limits: Limits) -> Self {
         let affinity = (config.instances > 1).then(|| Arc::new(Affinity::default()));
-        let instances = (0..config.instances).map(|index| Instance::new(index, limits, affinity.clone()));
+        let terms = Terms { limits, grace: config.graceful_shutdown_timeout };
+        let instances = (0..config.instances).map(|index| Instance::new(index, terms, affinity.clone()));
         Self {
             command,
             restarts: Restarts::from(config),
@@ -107,14 +106,31 @@ impl Pool {
         });
     }
 
+    /// New requests keep to these `limits`, and children that end have `grace` to do so by themselves.
+    pub(super) fn renew(&self, limits: Limits, grace: Duration) {
+        self.instances.iter().for_each(|instance| instance.renew(Terms { limits, grace }));
+    }
+
     /// Why no child is there and none will be; `None` while that is not so.
     pub(super) fn given_up(&self) -> Option<String> {
         let reasons = self.instances.iter().map(|instance| instance.failure());
         reasons.collect::<Option<Vec<_>>>()?.pop()
     }
 
-    /// Ends subscriptions, takes no more requests, and ends each child when nothing of it is in flight.
+    /// Ends subscriptions and takes no new ones. Requests are taken still: those of legacy clients in flight may need
+    /// several.
+    pub(super) fn close(&self) {
+        self.ending.close.cancel();
+    }
+
+    /// Whether no new client's work is taken any more.
+    pub(super) fn is_closed(&self) -> bool {
+        self.ending.close.is_cancelled()
+    }
+
+    /// Takes no more requests, and ends each child when nothing of it is in flight.
     pub(super) fn drain(&self) {
+        self.close();
         self.supervisors.close();
         self.ending.drain.cancel();
     }
@@ -153,11 +169,12 @@ impl Pool {
 
 impl ModernServer for Pool {
     async fn call(&self, request: era::Request) -> Call {
-        if self.ending.drain.is_cancelled() {
+        let listens = &*request.method == mcp::LISTEN;
+        if self.ending.drain.is_cancelled() || listens && self.is_closed() {
             return Call::answered(shutting_down().response(Some(&request.id)));
         }
         self.start();
-        if &*request.method == mcp::LISTEN && self.instances.len() > 1 {
+        if listens && self.instances.len() > 1 {
             return merged::listen(&self.instances, &request).await;
         }
         self.choose(&request).call(request).await
@@ -174,6 +191,6 @@ impl ModernServer for Pool {
     }
 }
 
-fn shutting_down() -> ErrorObject {
+pub(super) fn shutting_down() -> ErrorObject {
     ErrorObject::internal("shutting_down", "mcp-bridge is shutting down")
 }

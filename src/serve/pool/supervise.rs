@@ -43,7 +43,7 @@ pub(super) async fn keep(instance: Arc<Instance>, command: ChildCommand, restart
     let mut failures = 0;
     loop {
         let begun = Instant::now();
-        let Some(why) = live(&instance, &command, restarts, &ending).await else { break };
+        let Some(why) = live(&instance, &command, &ending).await else { break };
         if begun.elapsed() >= HEALTHY {
             failures = 0;
         }
@@ -58,7 +58,7 @@ pub(super) async fn keep(instance: Arc<Instance>, command: ChildCommand, restart
         let delay = delay(restarts.delay, failures);
         log::warn!("{instance}: {why}; starting it again in {delay:?} ({failures} of {})", restarts.max);
         tokio::select! {
-            () = sleep(delay) => {}
+            () = sleep(delay) => command.count_restart(),
             () = ending.drain.cancelled() => break,
         }
     }
@@ -72,12 +72,7 @@ fn delay(first: Duration, failures: u32) -> Duration {
 }
 
 /// One process from its start to its end: what went wrong, or `None` when it was told to end.
-async fn live(
-    instance: &Instance,
-    command: &ChildCommand,
-    restarts: Restarts,
-    ending: &Ending,
-) -> Option<String> {
+async fn live(instance: &Instance, command: &ChildCommand, ending: &Ending) -> Option<String> {
     if ending.drain.is_cancelled() {
         return None;
     }
@@ -105,7 +100,7 @@ async fn live(
     if !matches!(end, End::Exited) {
         instance.finish(&error(&end));
     }
-    let exit = child.end(restarts.grace).await;
+    let exit = child.end(instance.grace()).await;
     let why = match end {
         End::Told => {
             log::info!("{instance}: the MCP server {exit}");
@@ -136,10 +131,10 @@ fn words(end: &End) -> String {
 async fn run(instance: &Instance, child: &mut Child, ending: &Ending) -> End {
     let Child { stdin, stdout, process } = child;
     let (exited, input_closed) = (process.exited(), stdin.closed());
-    let (now, drained) = (ending.now.cancelled(), ending.drain.cancelled());
+    let (now, closed, drained) = (ending.now.cancelled(), ending.close.cancelled(), ending.drain.cancelled());
     let alarm = sleep_until((Instant::now() + FAR).into());
-    tokio::pin!(exited, input_closed, now, drained, alarm);
-    let mut draining = false;
+    tokio::pin!(exited, input_closed, now, closed, drained, alarm);
+    let (mut closing, mut draining) = (false, false);
     loop {
         if draining && instance.is_idle() {
             return End::Told;
@@ -163,10 +158,11 @@ async fn run(instance: &Instance, child: &mut Child, ending: &Ending) -> End {
             },
             () = &mut exited => return End::Exited,
             () = &mut input_closed => return End::InputClosed,
-            () = &mut drained, if !draining => {
-                draining = true;
+            () = &mut closed, if !closing => {
+                closing = true;
                 instance.complete_subscriptions();
             }
+            () = &mut drained, if !draining => draining = true,
             () = instance.wake.notified() => {}
             () = &mut alarm => {}
         }

@@ -6,6 +6,7 @@ use super::{client, serve};
 use crate::support::bridge::{Bridge, Guard, Serve};
 use crate::support::modern::{Modern, REVISION, Request};
 use crate::support::session::{Session, initialize};
+use crate::support::within;
 
 fn dual() -> Serve {
     serve().child_arg("--legacy")
@@ -98,4 +99,27 @@ async fn a_server_that_does_not_start_is_everybodys_error() {
     let bridge = Serve::new(Guard::None).child_arg("--fail-start").child_arg("7").start();
     let answer = client(&bridge).call("echo", json!({})).await;
     assert!(answer["error"]["message"].as_str().unwrap().contains("exited with status 7"), "{answer}");
+}
+
+#[tokio::test]
+async fn no_place_for_a_session_of_a_modern_client_is_told_before_anything_has_happened() {
+    let limits = "server:\n  session:\n    max_sessions: 1\nmcp:\n  isolation: request";
+    let bridge = Serve::new(Guard::None).config(limits).start();
+    let client = client(&bridge);
+    // The place is free again when the child of the request for the tools is gone.
+    let never = Request::call(1, "never", json!({})).meta("progressToken", 1);
+    let mut holds = client.post(&never).await;
+    let begun = async {
+        while holds.status != 200 {
+            holds = client.post(&never).await;
+        }
+    };
+    within("a place", begun).await;
+    holds.next_message().await.unwrap();
+    let refused = client.post(&Request::new("later", "tools/list", json!({}))).await;
+    assert_eq!((refused.status.as_u16(), refused.header("retry-after")), (503, "10"));
+    assert_eq!(refused.json().await["id"], "later");
+    drop(holds);
+    let again = async { while client.post(&Request::new(2, "tools/list", json!({}))).await.status != 200 {} };
+    within("a place that is free again", again).await;
 }

@@ -6,6 +6,7 @@ use serde_json::json;
 use super::{client, serve};
 use crate::support::modern::{Request, SUBSCRIPTION_KEY};
 use crate::support::proc::is_alive;
+use crate::support::session::Session;
 
 #[tokio::test]
 async fn what_is_open_when_the_bridge_ends_is_ended_in_good_order() {
@@ -23,13 +24,33 @@ async fn what_is_open_when_the_bridge_ends_is_ended_in_good_order() {
     let answer = listener.next_message().await.unwrap();
     assert_eq!((&answer["id"], &answer["result"]), (&json!("s"), &result));
     assert!(listener.next_message().await.is_none());
-    // Nothing new is let in while the rest finishes.
-    let refused = client.call("echo", json!({})).await;
-    assert_eq!(refused["error"]["data"]["reason"], "shutting_down", "{refused}");
+    // Nothing new is let in while the rest finishes, and a proxy sees that another bridge may take it.
+    let refused = client.post(&Request::call(7, "echo", json!({}))).await;
+    assert_eq!((refused.status.as_u16(), refused.header("retry-after")), (503, "10"));
+    assert_eq!(refused.json().await["id"], 7);
     let last = running.messages().await.pop().unwrap();
     assert_eq!(last["result"]["content"][0]["text"], "10 steps", "{last}");
     assert!(tokio::task::spawn_blocking(move || bridge.wait()).await.unwrap().success());
     assert!(!is_alive(u32::try_from(pid).unwrap()));
+}
+
+#[tokio::test]
+async fn a_legacy_clients_call_is_finished_in_as_many_rounds_as_it_takes() {
+    let mut bridge = serve().start();
+    let session = Session::open(&bridge.http()).await;
+    let mut listener = client(&bridge).listen("s", json!({"toolsListChanged": true})).await;
+    let mut call = session.start_call("remember", json!({}), "t").await;
+    call.primed().await;
+    let question = call.next_message().await.unwrap();
+    assert_eq!(question["method"], "elicitation/create", "{question}");
+    bridge.signal(Signal::SIGTERM);
+    // Modern clients need not wait for it.
+    assert_eq!(listener.next_message().await.unwrap()["result"]["resultType"], "complete");
+    assert_eq!(client(&bridge).post(&Request::call(1, "echo", json!({}))).await.status, 503);
+    session.answer(&question, json!({"action": "accept", "content": {}})).await;
+    let last = call.messages().await.pop().unwrap();
+    assert_eq!(last["result"]["structuredContent"]["same"], true, "{last}");
+    assert!(tokio::task::spawn_blocking(move || bridge.wait()).await.unwrap().success());
 }
 
 #[tokio::test]

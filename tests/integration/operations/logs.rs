@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::support::bridge::{Bridge, Guard, Serve, TOKEN};
 use crate::support::connect::Connect;
 use crate::support::eventually;
+use crate::support::modern::Modern;
 use crate::support::process::Process;
 use crate::support::session::{Session, initialize};
 
@@ -154,10 +155,12 @@ async fn bodies_are_logged_at_debug_and_when_asked_for_and_nowhere_else() {
         let mut bridge = Serve::new(Guard::Bearer).config(&config).start();
         let session = Session::open(&bridge.http()).await;
         session.call("echo", json!({"message": SAID})).await;
+        Modern(bridge.http()).call("echo", json!({"message": SAID})).await;
         bridge.terminate();
         let log = bridge.stderr();
+        // Of a client of each era.
         let [asked, answered] = ["from the client", "from the MCP server"]
-            .map(|way| log.lines().any(|l| l.contains(way) && l.contains(SAID)));
+            .map(|way| log.lines().filter(|l| l.contains(way) && l.contains(SAID)).count() == 2);
         assert_eq!((asked, answered, log.contains(SAID)), (shown, shown, shown), "{config}: {log}");
         assert!(!log.contains(TOKEN) && !log.contains(&session.id), "{log}");
     }

@@ -12,6 +12,7 @@ use super::scrape::{METRICS, Scrape, metrics_url};
 use crate::support::bridge::{Bridge, Guard, Serve};
 use crate::support::connect::Connect;
 use crate::support::http::Http;
+use crate::support::modern::{Modern, Request};
 use crate::support::process::Process;
 use crate::support::raw::Raw;
 use crate::support::session::{Session, initialize};
@@ -65,6 +66,38 @@ async fn requests_are_counted_by_method_and_outcome() {
 }
 
 #[tokio::test]
+async fn modern_requests_and_restarts_of_shared_children_are_counted() {
+    let mcp = "mcp:\n  request_timeout: 1h\n  restart_delay: 1ms";
+    let bridge = Serve::new(Guard::None).child_arg("--modern").config(METRICS).config(mcp).start();
+    let client = Modern(bridge.http());
+    client.call("echo", json!({"message": "x"})).await;
+    client.call("refuse", json!({})).await;
+    let never = || Request::call(1, "never", json!({})).meta("progressToken", "t");
+    let mut leaves = client.post(&never()).await;
+    leaves.next_message().await.unwrap();
+    drop(leaves);
+    let (requests, restarted) = ("mcp_bridge_requests_total", "mcp_bridge_children_restarted_total");
+    eventually_counts(&bridge, requests, &["tools/call", "\"cancelled\""], 1).await;
+    assert_eq!(Scrape::of(&bridge).await.sum(restarted, &[]), 0);
+    let listener = client.listen("s", json!({})).await;
+    client.call("die", json!({})).await;
+    assert!(listener.messages().await.is_empty());
+    eventually_counts(&bridge, restarted, &[], 1).await;
+    let scrape = Scrape::of(&bridge).await;
+    let of = |labels: &[&str]| scrape.sum(requests, labels);
+    assert_eq!(
+        [
+            of(&["tools/call", "\"ok\""]),
+            of(&["tools/call", "\"error\""]),
+            of(&["tools/call", "\"failed\""]),
+            of(&["subscriptions/listen", "\"failed\""]),
+            scrape.sum("mcp_bridge_exchanges_in_flight", &[]),
+        ],
+        [1, 1, 1, 1, 0]
+    );
+}
+
+#[tokio::test]
 async fn sessions_children_and_connections_are_counted() {
     let bridge = Serve::new(Guard::None)
         .config(METRICS)
@@ -88,14 +121,15 @@ async fn sessions_children_and_connections_are_counted() {
         .map(of),
         [2, 2, 2, 1, 70]
     );
-    // One was on trial.
-    assert_eq!(["children_running", "children_started_total"].map(of), [2, 3]);
+    // Two were on trial, one for each era.
+    assert_eq!(of("children_started_total"), 4);
+    eventually_counts(&bridge, "mcp_bridge_children_running", &[], 2).await;
     drop(listening);
     first.http.delete().await;
     second.call("die", json!({"status": 3})).await;
     let exited = "mcp_bridge_children_exited_total";
     eventually_counts(&bridge, exited, &["\"failure\""], 1).await;
-    eventually_counts(&bridge, exited, &["\"success\""], 2).await;
+    eventually_counts(&bridge, exited, &["\"success\""], 3).await;
     eventually_counts(&bridge, "mcp_bridge_sessions", &[], 0).await;
     eventually_counts(&bridge, "mcp_bridge_children_running", &[], 0).await;
     let third = Session::open(&bridge.http()).await;

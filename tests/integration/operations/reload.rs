@@ -9,8 +9,10 @@ use serde_json::json;
 use super::scrape::{METRICS, Scrape};
 use crate::support::bridge::{Bridge, Guard, Serve};
 use crate::support::http::Http;
+use crate::support::modern::{Modern, Request};
 use crate::support::proc::is_alive;
 use crate::support::process::Process;
+use crate::support::raw::Raw;
 use crate::support::session::{Session, initialize};
 use crate::support::{eventually, fixture_server};
 use crate::tls_process::support::{Site, times};
@@ -32,9 +34,13 @@ fn whole(config: &str) -> String {
 
 impl Served {
     fn with(config: &str) -> Self {
+        Self::of(&whole(config))
+    }
+
+    fn of(text: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("bridge.yaml");
-        fs::write(&file, whole(config)).unwrap();
+        fs::write(&file, text).unwrap();
         let mut command = std::process::Command::new(crate::support::BRIDGE);
         let process = Process::spawn(command.args(["serve", "--listen", "127.0.0.1:0", "-c"]).arg(&file));
         let line = process.logged("listening on ");
@@ -108,6 +114,51 @@ async fn tokens_change_and_sessions_of_those_that_are_no_more_end() {
 }
 
 #[tokio::test]
+async fn modern_requests_of_tokens_that_are_no_more_end_too() {
+    for args in ["", "args: [--modern], "] {
+        let text = |tokens| whole(&bearer(tokens)).replace("mcp: {", &format!("mcp: {{{args}"));
+        let served = Served::of(&text("old, both"));
+        let [old, both] = ["old", "both"].map(|token| Modern(as_token(&served.http(), token)));
+        let mut listener = old.listen("s", json!({"toolsListChanged": true})).await;
+        let never = |token| Request::call(1, "never", json!({})).meta("progressToken", token);
+        let (mut ends, mut stays) = (old.post(&never("e")).await, both.post(&never("s")).await);
+        for stream in [&mut ends, &mut stays] {
+            assert_eq!(stream.next_message().await.unwrap()["method"], "notifications/progress");
+        }
+        assert!(served.load(&text("both")).await.contains(DONE));
+        assert_eq!((ends.next_message().await, listener.next_message().await), (None, None), "{args}");
+        assert_eq!(old.post(&Request::call(2, "echo", json!({}))).await.status, 401);
+        let requests = "mcp_bridge_exchanges_in_flight";
+        while Scrape::of(&served.process).await.sum(requests, &[]) != 1 {}
+        if args.is_empty() {
+            // The session that was theirs alone, of the two.
+            while Scrape::of(&served.process).await.sum("mcp_bridge_sessions", &[]) != 1 {}
+        } else {
+            assert_eq!(both.cancelled(2).await, 2);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_request_whose_body_comes_after_its_token_has_gone_is_refused() {
+    let served = Served::with(&bearer("old"));
+    let body = initialize(&json!({}));
+    let mut raw = Raw::open(&served.url).await;
+    raw.send(&format!(
+        "POST /mcp HTTP/1.1\r\nhost: 127.0.0.1\r\nauthorization: Bearer old\r\ncontent-type: application/json\r\n\
+         accept: application/json, text/event-stream\r\nexpect: 100-continue\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    ))
+    .await;
+    // It is asked for once the head was judged.
+    assert_eq!(raw.answer().await.status, 100);
+    served.reload(&bearer("new")).await;
+    raw.send(&body).await;
+    let answer = raw.answer().await;
+    assert_eq!(answer.status, 401, "{answer:?}");
+}
+
+#[tokio::test]
 async fn hosts_origins_and_cors_change() {
     let served = Served::with("");
     let host = served.http().header("host", "mcp.example.com");
@@ -149,6 +200,19 @@ async fn a_shorter_patience_holds_for_new_sessions() {
     let session = Session::open(&served.http()).await;
     let answer = session.call("never", json!({})).await;
     assert_eq!(answer["error"]["data"]["reason"], "timed_out", "{answer}");
+    for args in ["", "args: [--modern], "] {
+        let text =
+            |timeout| whole("").replace("mcp: {", &format!("mcp: {{{args}request_timeout: {timeout}, "));
+        let served = Served::of(&text("1h"));
+        let client = Modern(served.http());
+        if !args.is_empty() {
+            // The shared child is there already.
+            client.call("echo", json!({})).await;
+        }
+        assert!(served.load(&text("50ms")).await.contains(DONE));
+        let answer = client.call("never", json!({})).await;
+        assert_eq!(answer["error"]["data"]["reason"], "timed_out", "{answer}");
+    }
 }
 
 #[tokio::test]
@@ -163,7 +227,8 @@ async fn the_log_changes() {
     let reloads = "mcp_bridge_config_reloads_total";
     while Scrape::of(&served.process).await.sum(reloads, &["\"ok\""]) < 2 {}
     Session::open(&served.http()).await;
-    assert!(!served.process.stderr().contains("initialize"), "{}", served.process.stderr());
+    // The log of before may still be on its way, but nothing was posted then.
+    assert!(!served.process.stderr().contains("POST "), "{}", served.process.stderr());
 }
 
 #[tokio::test]
