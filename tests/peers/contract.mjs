@@ -1,0 +1,51 @@
+// What server-1.mjs and server-2.mjs have in common, so that a client sees no difference but the era.
+//
+//     [--http]       without it over stdio; with it at a free port, whose URL is written to stderr
+import { createRequire } from 'node:module';
+
+export const require = createRequire(`${process.env.MCP_BRIDGE_PEERS}/package.json`);
+export const NOTE = 'test://note';
+export const QUESTION = {
+  message: 'who?',
+  requestedSchema: { type: 'object', properties: { name: { type: 'string' } }, required: ['name'] }
+};
+
+const inputSchema = { type: 'object', properties: {} };
+export const TOOLS = [
+  { name: 'echo', description: 'value: says it', inputSchema: { type: 'object', properties: { value: { type: 'string' } } } },
+  { name: 'steps', description: 'three steps of progress', inputSchema },
+  { name: 'ask', description: 'asks the user for a name', inputSchema },
+  { name: 'touch', description: 'the note has changed, for who subscribed to it', inputSchema },
+  { name: 'wait', description: 'reports progress, then waits to be cancelled', inputSchema },
+  { name: 'cancelled', description: 'waits until a call has been cancelled; how many have been', inputSchema }
+];
+
+let count = 0;
+let waiting = [];
+
+export const text = (words) => ({ content: [{ type: 'text', text: words }] });
+export const overHttp = process.argv.includes('--http');
+export const announce = (http) => console.error(`listening on http://127.0.0.1:${http.address().port}/mcp`);
+
+// The pauses keep a step from coming together with the next, or with the result: SDK 1.x may drop it then.
+export async function steps(report) {
+  for (const progress of [1, 2, 3]) {
+    await report(progress);
+    await new Promise((resolve) => setTimeout(resolve, 30));
+  }
+  return text('3 steps');
+}
+
+export async function pause(report, signal) {
+  await report(1);
+  await new Promise((resolve) => signal.addEventListener('abort', resolve));
+  count += 1;
+  waiting.forEach((resolve) => resolve());
+  waiting = [];
+  return text('cancelled');
+}
+
+export async function cancelled() {
+  if (!count) await new Promise((resolve) => waiting.push(resolve));
+  return text(String(count));
+}
