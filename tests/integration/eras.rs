@@ -54,7 +54,10 @@ fn through_serve(server: &str) {
 
 fn served(peers: &Peers, server: &str) -> crate::support::bridge::Bridge {
     let script = source(server).into_os_string().into_string().unwrap();
-    Serve::new(Guard::Tls).env("MCP_BRIDGE_PEERS", &peers.path("")).child(&[peers.node_path(), script]).start()
+    Serve::new(Guard::Tls)
+        .env("MCP_BRIDGE_PEERS", &peers.path(""))
+        .child(&[peers.node_path(), script])
+        .start()
 }
 
 fn through_connect(server: &str) {

@@ -11,27 +11,35 @@ export const QUESTION = {
 };
 
 const inputSchema = { type: 'object', properties: {} };
-export const TOOLS = [
+const TOOLS = [
   { name: 'echo', description: 'value: says it', inputSchema: { type: 'object', properties: { value: { type: 'string' } } } },
-  { name: 'steps', description: 'three steps of progress', inputSchema },
+  { name: 'steps', description: 'three steps of progress, each after the tools were listed', inputSchema },
   { name: 'ask', description: 'asks the user for a name', inputSchema },
   { name: 'touch', description: 'the note has changed, for who subscribed to it', inputSchema },
   { name: 'wait', description: 'reports progress, then waits to be cancelled', inputSchema },
   { name: 'cancelled', description: 'waits until a call has been cancelled; how many have been', inputSchema }
 ];
 
+let listed = () => {};
 let count = 0;
 let waiting = [];
+
+export function listTools() {
+  listed();
+  return { tools: TOOLS };
+}
 
 export const text = (words) => ({ content: [{ type: 'text', text: words }] });
 export const overHttp = process.argv.includes('--http');
 export const announce = (http) => console.error(`listening on http://127.0.0.1:${http.address().port}/mcp`);
 
-// The pauses keep a step from coming together with the next, or with the result: SDK 1.x may drop it then.
+// Each step waits until the client has asked for the tools, which it does when it has heard of the step: of steps that come
+// together, or with the result, SDK 1.x may drop some.
 export async function steps(report) {
   for (const progress of [1, 2, 3]) {
+    const next = new Promise((resolve) => { listed = resolve; });
     await report(progress);
-    await new Promise((resolve) => setTimeout(resolve, 30));
+    await next;
   }
   return text('3 steps');
 }

@@ -1,12 +1,14 @@
 """What a client of either era does with server-1.mjs and server-2.mjs."""
 
+import anyio
+
 from lib import expect
 
 NOTE = "test://note"
 
 
-async def use(call, read, request, hear, cancel, refusal):
-    """`call`, `read`, `request`: one request each. `hear` waits for the update of a resource that a change brings
+async def use(call, list_tools, read, request, hear, cancel, refusal):
+    """`call`, `list_tools`, `read`, `request`: one request each. `hear` waits for the update of a resource that a change brings
     about, `cancel` cancels a call of a tool that has reported progress, `refusal` is the SDK's error."""
 
     async def say(name, arguments=None, **options):
@@ -15,12 +17,17 @@ async def use(call, read, request, hear, cancel, refusal):
     value = "hällo \u2028 \U0001f980 \"quoted\"\n"
     expect(await say("echo", {"value": value}) == value, "echo says the value")
 
+    tools = [tool.name for tool in (await list_tools()).tools]
+    expect("echo" in tools, f"tools: {tools}")
+
     steps = []
+    async with anyio.create_task_group() as group:
 
-    async def on_progress(progress, _total, _message):
-        steps.append(progress)
+        async def on_progress(progress, _total, _message):
+            steps.append(progress)
+            group.start_soon(list_tools)
 
-    done = await say("steps", progress_callback=on_progress)
+        done = await say("steps", progress_callback=on_progress)
     expect(done == "3 steps" and steps == [1, 2, 3], f"progress: {steps}")
 
     answer = await say("ask")

@@ -1,7 +1,7 @@
 // A server on the TypeScript SDK 1.x (2025-11-25) for the tests of both eras; server-2.mjs is the same on 2.x. Options: contract.mjs.
 import { randomUUID } from 'node:crypto';
 import { createServer } from 'node:http';
-import { announce, cancelled, overHttp, pause, require, TOOLS, NOTE, QUESTION, steps, text } from './contract.mjs';
+import { announce, cancelled, overHttp, listTools, pause, require, NOTE, QUESTION, steps, text } from './contract.mjs';
 
 const { Server } = require('@modelcontextprotocol/sdk/server/index.js');
 const { StdioServerTransport } = require('@modelcontextprotocol/sdk/server/stdio.js');
@@ -12,7 +12,7 @@ function build() {
   const capabilities = { tools: {}, resources: { subscribe: true } };
   const server = new Server({ name: 'peer-1', version: '1' }, { capabilities });
   const subscribed = new Set();
-  server.setRequestHandler(types.ListToolsRequestSchema, () => ({ tools: TOOLS }));
+  server.setRequestHandler(types.ListToolsRequestSchema, listTools);
   server.setRequestHandler(types.SubscribeRequestSchema, ({ params }) => { subscribed.add(params.uri); return {}; });
   server.setRequestHandler(types.UnsubscribeRequestSchema, ({ params }) => { subscribed.delete(params.uri); return {}; });
   server.setRequestHandler(types.ReadResourceRequestSchema, ({ params }) => {

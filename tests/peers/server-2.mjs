@@ -1,6 +1,6 @@
 // A server on the TypeScript SDK 2.x that speaks 2026-07-28 only, for the tests of both eras. Options: contract.mjs.
 import { createServer } from 'node:http';
-import { announce, cancelled, overHttp, pause, require, TOOLS, NOTE, QUESTION, steps, text } from './contract.mjs';
+import { announce, cancelled, overHttp, listTools, pause, require, NOTE, QUESTION, steps, text } from './contract.mjs';
 
 const sdk = require('@modelcontextprotocol/server');
 const { serveStdio } = require('@modelcontextprotocol/server/stdio');
@@ -9,7 +9,7 @@ const { toNodeHandler } = require('@modelcontextprotocol/node');
 function build(touch) {
   const capabilities = { tools: {}, resources: { subscribe: true } };
   const server = new sdk.Server({ name: 'peer-2', version: '1' }, { capabilities });
-  server.setRequestHandler('tools/list', () => ({ tools: TOOLS }));
+  server.setRequestHandler('tools/list', listTools);
   server.setRequestHandler('resources/list', () => ({ resources: [{ uri: NOTE, name: 'note' }] }));
   server.setRequestHandler('resources/read', ({ params }) => {
     if (params.uri !== NOTE) throw new sdk.ResourceNotFoundError(params.uri, 'Resource not found');
