@@ -6,7 +6,7 @@ use std::process::Command;
 
 use crate::peers::{Peers, over_https, over_stdio, source};
 use crate::support::BRIDGE;
-use crate::support::bridge::{Guard, Serve};
+use crate::support::bridge::{Bridge, Guard, Serve};
 use crate::support::process::Process;
 
 /// The clients, two of each era.
@@ -52,7 +52,7 @@ fn through_serve(server: &str) {
     }
 }
 
-fn served(peers: &Peers, server: &str) -> crate::support::bridge::Bridge {
+fn served(peers: &Peers, server: &str) -> Bridge {
     let script = source(server).into_os_string().into_string().unwrap();
     Serve::new(Guard::Tls)
         .env("MCP_BRIDGE_PEERS", &peers.path(""))
@@ -61,9 +61,9 @@ fn served(peers: &Peers, server: &str) -> crate::support::bridge::Bridge {
 }
 
 fn through_connect(server: &str) {
+    const MARK: &str = "listening on ";
     let Some(peers) = Peers::installed() else { return };
     for client in CLIENTS {
-        const MARK: &str = "listening on ";
         let mut command = Command::new(peers.node_path());
         command.arg(source(server)).arg("--http").env("MCP_BRIDGE_PEERS", peers.path(""));
         let http = Process::spawn(&mut command);
