@@ -2,7 +2,7 @@
 //!
 //! They are not built by cargo: `tests/peers/setup.sh DIR` installs them, and `MCP_BRIDGE_PEERS=DIR` names them here.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
@@ -221,7 +221,8 @@ impl Peers {
     }
 
     pub(crate) fn client(&self, script: &str, args: &[String]) -> Value {
-        if script.ends_with(".py") { self.python(script, args) } else { self.node(script, args) }
+        let is_python = Path::new(script).extension().is_some_and(|extension| extension == "py");
+        if is_python { self.python(script, args) } else { self.node(script, args) }
     }
 
     fn node(&self, script: &str, args: &[String]) -> Value {
