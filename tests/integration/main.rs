@@ -13,6 +13,7 @@ mod conformance;
 mod connect;
 mod corpus;
 mod downgrade;
+mod eras;
 mod fixture;
 mod haproxy;
 mod health;

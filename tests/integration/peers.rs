@@ -2,7 +2,7 @@
 //!
 //! They are not built by cargo: `tests/peers/setup.sh DIR` installs them, and `MCP_BRIDGE_PEERS=DIR` names them here.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
@@ -70,6 +70,21 @@ fn the_inspector_lists_and_calls_through_connect() {
     each_guard(|peers, bridge, _| {
         peers.script("inspector.sh", &over_stdio(bridge));
     });
+}
+
+#[test]
+fn the_inspector_of_2026_07_28_lists_and_calls_both_ways() {
+    let Some(peers) = Peers::installed() else { return };
+    for server in [&[][..], &["--modern"]] {
+        let mut serve = Serve::new(Guard::Tls);
+        for arg in server {
+            serve = serve.child_arg(arg);
+        }
+        let bridge = serve.start();
+        for way in [over_https(&bridge, Guard::Tls), over_stdio(&bridge)] {
+            peers.script("inspector.sh", &[vec!["--era".to_owned(), "modern".to_owned()], way].concat());
+        }
+    }
 }
 
 #[test]
@@ -160,7 +175,7 @@ fn each_guard(test: impl Fn(&Peers, &Bridge, Guard)) {
 }
 
 /// A script's arguments that bring it to the bridge by HTTPS.
-fn over_https(bridge: &Bridge, guard: Guard) -> Vec<String> {
+pub(crate) fn over_https(bridge: &Bridge, guard: Guard) -> Vec<String> {
     let mut args = vec!["--ca".to_owned(), cert("ca.crt")];
     match guard {
         Guard::Mutual => {
@@ -174,21 +189,21 @@ fn over_https(bridge: &Bridge, guard: Guard) -> Vec<String> {
 }
 
 /// A script's arguments that bring it to the bridge by `connect`.
-fn over_stdio(bridge: &Bridge) -> Vec<String> {
+pub(crate) fn over_stdio(bridge: &Bridge) -> Vec<String> {
     let mut args = vec!["--stdio".to_owned()];
     args.extend(bridge.connect_command());
     args
 }
 
 /// The folder that `setup.sh` filled.
-struct Peers(PathBuf);
+pub(crate) struct Peers(PathBuf);
 
 impl Peers {
-    fn installed() -> Option<Self> {
+    pub(crate) fn installed() -> Option<Self> {
         installed("MCP_BRIDGE_PEERS", "real peers", "peers").map(Self)
     }
 
-    fn node_path(&self) -> String {
+    pub(crate) fn node_path(&self) -> String {
         self.path("bin/node")
     }
 
@@ -196,8 +211,18 @@ impl Peers {
         self.path(&format!("node_modules/@modelcontextprotocol/server-{name}/dist/index.js"))
     }
 
+    /// A script named `…_2.py` runs on the Python SDK 2.x, any other of Python on 1.x.
     fn python(&self, script: &str, args: &[String]) -> Value {
-        self.run(Command::new(self.path("venv/bin/python")).arg("-B").arg(source(script)).args(args))
+        let second = script.ends_with("_2.py");
+        let venv = if second { "venv-2" } else { "venv" };
+        let mut command = Command::new(self.path(&format!("{venv}/bin/python")));
+        command.envs(second.then(|| ("SSL_CERT_FILE", cert("ca.crt"))));
+        self.run(command.arg("-B").arg(source(script)).args(args))
+    }
+
+    pub(crate) fn client(&self, script: &str, args: &[String]) -> Value {
+        let is_python = Path::new(script).extension().is_some_and(|extension| extension == "py");
+        if is_python { self.python(script, args) } else { self.node(script, args) }
     }
 
     fn node(&self, script: &str, args: &[String]) -> Value {
@@ -217,11 +242,11 @@ impl Peers {
         serde_json::from_str(&stdout).unwrap_or_else(|error| panic!("{command:?} printed {stdout}: {error}"))
     }
 
-    fn path(&self, inside: &str) -> String {
+    pub(crate) fn path(&self, inside: &str) -> String {
         self.0.join(inside).into_os_string().into_string().unwrap()
     }
 }
 
-fn source(script: &str) -> PathBuf {
+pub(crate) fn source(script: &str) -> PathBuf {
     repository().join("tests/peers").join(script)
 }

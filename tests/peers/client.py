@@ -3,10 +3,10 @@
 import json
 import zlib
 
-import anyio
 from mcp import ClientSession, McpError, types
 
-from lib import connect, eventually, expect, http_client, options, run
+from lib import eventually, expect, options, run
+from sdk_1 import cancel, connect, elicited, http_client
 
 MIB5 = 5 * 1024 * 1024
 
@@ -34,10 +34,6 @@ async def sampled(_context, params):
     text = f"sampled: {params.messages[0].content.text}"
     content = types.TextContent(type="text", text=text)
     return types.CreateMessageResult(role="assistant", model="fixture", content=content)
-
-
-async def elicited(_context, params):
-    return types.ElicitResult(action="accept", content={"name": f"answer to {params.message}"})
 
 
 async def roots(_context):
@@ -118,19 +114,7 @@ async def unknown_tool(call):
 
 
 async def cancel_a_call(session, call):
-    """This SDK leaves it to the caller to tell the server."""
-    started = anyio.Event()
-
-    async def on_progress(*_):
-        started.set()
-
-    async with anyio.create_task_group() as group:
-        request_id = session._request_id  # the one that the next request gets
-        group.start_soon(lambda: session.call_tool("never", {}, progress_callback=on_progress))
-        await started.wait()
-        params = types.CancelledNotificationParams(requestId=request_id, reason="enough")
-        await session.send_notification(types.ClientNotification(types.CancelledNotification(params=params)))
-        group.cancel_scope.cancel()
+    await cancel(session, "never")
     ids = (await call("cancelled", wait=1)).structuredContent["ids"]
     expect(len(ids) == 1, f"the server hears of one cancelled call: {ids}")
 

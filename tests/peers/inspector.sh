@@ -1,18 +1,19 @@
 #!/usr/bin/env bash
 # The Inspector's CLI lists the tools of the fixture server and calls one.
 #
-#   inspector.sh [--ca FILE] [--cert FILE --key FILE] [--token-env VAR] URL
-#   inspector.sh --stdio COMMAND ARGS...
+#   inspector.sh [--era legacy|modern] [--ca FILE] [--cert FILE --key FILE] [--token-env VAR] URL
+#   inspector.sh [--era legacy|modern] --stdio COMMAND ARGS...
 #
 # MCP_BRIDGE_PEERS names the folder that setup.sh filled. Prints one line of JSON.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
 peers=${MCP_BRIDGE_PEERS:?names no folder (see tests/peers/setup.sh)}
-headers=() target=() over=http
+headers=() target=() over=http era=legacy
 
 while [ $# -gt 0 ]; do
   case $1 in
+    --era) era=$2; shift 2 ;;
     --ca) export NODE_EXTRA_CA_CERTS=$2; shift 2 ;;
     --cert) export PEER_CERT=$2; shift 2 ;;
     --key) export PEER_KEY=$2; shift 2 ;;
@@ -28,9 +29,9 @@ done
 inspect() {
   local command=("$peers/bin/node" "$peers/node_modules/.bin/mcp-inspector" --cli)
   if [ $over = stdio ]; then
-    timeout 60 "${command[@]}" "$@" -- "${target[@]}"
+    timeout 60 "${command[@]}" --protocol-era $era "$@" -- "${target[@]}"
   else
-    timeout 60 "${command[@]}" "${target[@]}" "${headers[@]}" "$@"
+    timeout 60 "${command[@]}" "${target[@]}" "${headers[@]}" --protocol-era $era "$@"
   fi
 }
 

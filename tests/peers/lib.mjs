@@ -9,7 +9,7 @@ import { createRequire } from 'node:module';
 
 const { MCP_BRIDGE_PEERS } = process.env;
 if (!MCP_BRIDGE_PEERS) fail('MCP_BRIDGE_PEERS names no folder (see tests/peers/setup.sh)');
-const require = createRequire(`${MCP_BRIDGE_PEERS}/package.json`);
+export const require = createRequire(`${MCP_BRIDGE_PEERS}/package.json`);
 const undici = require('undici');
 const { Client } = require('@modelcontextprotocol/sdk/client/index.js');
 const { StdioClientTransport } = require('@modelcontextprotocol/sdk/client/stdio.js');

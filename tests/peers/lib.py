@@ -1,21 +1,14 @@
-"""What the Python peers share: the options of their command line, and a connection to the server they name.
+"""What the Python peers share: the options of their command line, and how they are run and fail.
 
     [--ca FILE] [--cert FILE --key FILE] [--token-env VAR] URL
     --stdio COMMAND ARGS...
 """
 
 import argparse
-import os
-import ssl
 import sys
 import time
-from contextlib import asynccontextmanager
 
 import anyio
-import httpx
-from mcp import StdioServerParameters
-from mcp.client.stdio import stdio_client
-from mcp.client.streamable_http import streamable_http_client
 
 DEADLINE = 120  # for a whole script
 
@@ -47,29 +40,6 @@ def options():
     parser.add_argument("--stdio", nargs=argparse.REMAINDER)
     parser.add_argument("url", nargs="?")
     return parser.parse_args()
-
-
-def http_client(opts):
-    """The SDK's own settings, with our trust and identity."""
-    verify = True
-    if opts.url.startswith("https:"):
-        verify = ssl.create_default_context(cafile=opts.ca)
-        if opts.cert:
-            verify.load_cert_chain(opts.cert, opts.key)
-    headers = {"Authorization": f"Bearer {os.environ[opts.token_env]}"} if opts.token_env else {}
-    return httpx.AsyncClient(verify=verify, headers=headers, timeout=httpx.Timeout(30, read=300), trust_env=False)
-
-
-@asynccontextmanager
-async def connect(opts):
-    """Yields the two streams of a session, and a function that tells its id over HTTP."""
-    if opts.stdio:
-        parameters = StdioServerParameters(command=opts.stdio[0], args=opts.stdio[1:], env=dict(os.environ))
-        async with stdio_client(parameters) as (read, write):
-            yield read, write, lambda: None
-    else:
-        async with http_client(opts) as http, streamable_http_client(opts.url, http_client=http) as streams:
-            yield streams
 
 
 def run(main):

@@ -8,7 +8,8 @@ import json
 import anyio
 from mcp import ClientSession, types
 
-from lib import connect, eventually, expect, options, run
+from lib import eventually, expect, options, run
+from sdk_1 import connect
 
 ROUNDS = 5
 

@@ -8,9 +8,13 @@
 set -euo pipefail
 
 PYTHON_PACKAGES=(mcp==1.30.0 prometheus-client==0.26.0)
+PYTHON_2_PACKAGES=(mcp==2.3.0)
 NODE_VERSION=22.23.3
 NODE_PACKAGES=(
   @modelcontextprotocol/sdk@1.32.2
+  @modelcontextprotocol/client@2.4.0
+  @modelcontextprotocol/server@2.4.0
+  @modelcontextprotocol/node@2.1.2
   @modelcontextprotocol/inspector@2.12.0
   @modelcontextprotocol/server-everything@2026.8.31
   @modelcontextprotocol/server-filesystem@2026.8.31
@@ -22,7 +26,7 @@ main() {
   mkdir -p "$1"
   local dir wanted
   dir=$(cd "$1" && pwd)
-  wanted="${PYTHON_PACKAGES[*]} $(node_package) ${NODE_PACKAGES[*]}"
+  wanted="${PYTHON_PACKAGES[*]} ${PYTHON_2_PACKAGES[*]} $(node_package) ${NODE_PACKAGES[*]}"
 
   exec 9>"$dir/.lock"
   flock 9
@@ -31,7 +35,8 @@ main() {
     return
   fi
   rm -f "$dir/.installed"
-  install_python "$dir"
+  install_python "$dir/venv" "${PYTHON_PACKAGES[@]}"
+  install_python "$dir/venv-2" "${PYTHON_2_PACKAGES[@]}"
   install_node "$dir"
   echo "$wanted" >"$dir/.installed"
   echo "peers: installed in $dir"
@@ -46,9 +51,9 @@ node_package() {
   esac
 }
 
-install_python() {
-  [ -x "$1/venv/bin/pip" ] || python3 -m venv "$1/venv"
-  "$1/venv/bin/pip" install --quiet --disable-pip-version-check "${PYTHON_PACKAGES[@]}"
+install_python() { # FOLDER PACKAGE...
+  [ -x "$1/bin/pip" ] || python3 -m venv "$1"
+  "$1/bin/pip" install --quiet --disable-pip-version-check "${@:2}"
 }
 
 # Node's `import` finds packages beside the script only, so the scripts reach DIR/node_modules through lib.mjs.

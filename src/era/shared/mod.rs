@@ -240,15 +240,13 @@ impl Shared {
         let Ok(line) = rewrite::notification(&message.line, &told) else {
             return Outcome::Ignore("it can't be read");
         };
-        let mut message = message.clone();
-        message.line = line;
-        if let Kind::Notification { about, .. } = &mut message.kind {
-            *about = match method {
-                mcp::CANCELLED => Some(exchange.id.clone()),
-                mcp::PROGRESS => exchange.token.clone(),
-                _ => None,
-            };
-        }
+        let about = match method {
+            mcp::PROGRESS => exchange.token.clone(),
+            mcp::CANCELLED => Some(exchange.id.clone()),
+            _ => None,
+        };
+        let kind = Kind::Notification { method: method.into(), about };
+        let message = Message { line, kind };
         let last = method == mcp::CANCELLED;
         if last {
             self.finish(to);

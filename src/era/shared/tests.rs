@@ -10,7 +10,7 @@ use crate::{
 
 const LIMITS: Limits = Limits { silence: Some(Duration::from_secs(60)), total: Duration::from_secs(600) };
 
-fn message(value: &Value) -> Message {
+fn read(value: &Value) -> Message {
     let Ok(Payload::Single(message)) = parse(value.to_string().into()) else { panic!("{value}") };
     message
 }
@@ -23,8 +23,7 @@ fn request(id: &Value, method: &str, params: &Value, meta: &Value) -> Request {
         "io.modelcontextprotocol/clientCapabilities": {},
     });
     params["_meta"].as_object_mut().unwrap().extend(meta.as_object().cloned().unwrap_or_default());
-    Request::read(message(&json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params })))
-        .unwrap()
+    Request::read(read(&json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params }))).unwrap()
 }
 
 fn value(line: &Line) -> Value {
@@ -46,10 +45,9 @@ impl Table {
     }
 
     fn deliver(&mut self, delivery: Delivery) {
-        let got = delivery.message.map(|said| {
-            let got = value(&said.line);
-            assert_eq!(said.kind, message(&got).kind, "what is known of a message is what its text says");
-            got
+        let got = delivery.message.map(|message| {
+            assert_eq!(read(&value(&message.line)).kind, message.kind, "{message:?}");
+            value(&message.line)
         });
         let mut out = json!({ "to": self.calls[&delivery.to] });
         got.inspect(|got| out["got"] = got.clone());
@@ -97,7 +95,7 @@ impl Bench for Table {
             Side::Server => {
                 let mut said = said;
                 said["jsonrpc"] = json!("2.0");
-                match self.shared.from_server(&message(&said), now) {
+                match self.shared.from_server(&read(&said), now) {
                     Outcome::Deliver(delivery) => self.deliver(delivery),
                     Outcome::Answer(line) => self.tell(&line),
                     Outcome::Ignore(_) => {}
@@ -280,7 +278,7 @@ fn interleave(dice: &mut Dice) {
         };
         let mut told = told;
         told["jsonrpc"] = json!("2.0");
-        let outcome = shared.from_server(&message(&told), now);
+        let outcome = shared.from_server(&read(&told), now);
         if run.ended {
             assert!(matches!(outcome, Outcome::Ignore(_)));
             continue;
