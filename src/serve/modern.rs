@@ -19,8 +19,7 @@ use super::{
     settings::Settings,
     stream::KeepAlive,
     tools::Tools,
-    upgraded::NoPlace,
-    upstreams::Untranslated,
+    upstreams::{NotBegun, Untranslated},
 };
 use crate::{
     era::{self, headers},
@@ -93,7 +92,10 @@ async fn pass(visit: &Visit<'_>, request: era::Request, accepts: Accepts) -> Res
     let lists = &*request.method == mcp::LIST_TOOLS;
     let running = Some(app.exchanges.begin(&request.method));
     let called = app.upstreams.call(principal, request).await;
-    let call = called.map_err(|NoPlace(why)| Refusal::Full(why, Some(id.clone())))?;
+    let call = called.map_err(|not_begun| match not_begun {
+        NotBegun::NoPlace(why) => Refusal::Full(why, Some(id.clone())),
+        NotBegun::ShuttingDown => Refusal::ShuttingDown(Some(id.clone())),
+    })?;
     let answer = Answer { call, running, tools: Arc::clone(&app.tools), lists };
     Ok(respond(settings, answer, accepts, &id).await)
 }

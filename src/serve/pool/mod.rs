@@ -16,6 +16,7 @@ use std::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{affinity::Affinity, instance::Instance};
+use super::upstreams::NotBegun;
 use crate::{
     child::ChildCommand,
     config, era,
@@ -125,6 +126,22 @@ impl Pool {
         self.ending.now.cancel();
     }
 
+    pub(super) fn is_draining(&self) -> bool {
+        self.ending.drain.is_cancelled()
+    }
+
+    /// Sends a request, unless the children are ending. Whatever else goes wrong is its answer.
+    pub(super) async fn offer(&self, request: era::Request) -> Result<Call, NotBegun> {
+        if self.is_draining() {
+            return Err(NotBegun::ShuttingDown);
+        }
+        self.start();
+        if &*request.method == mcp::LISTEN && self.instances.len() > 1 {
+            return merged::listen(&self.instances, &request).await;
+        }
+        self.choose(&request).call(request).await
+    }
+
     /// Waits until the last child is gone.
     pub(super) async fn ended(&self) {
         self.supervisors.wait().await;
@@ -153,14 +170,8 @@ impl Pool {
 
 impl ModernServer for Pool {
     async fn call(&self, request: era::Request) -> Call {
-        if self.ending.drain.is_cancelled() {
-            return Call::answered(shutting_down().response(Some(&request.id)));
-        }
-        self.start();
-        if &*request.method == mcp::LISTEN && self.instances.len() > 1 {
-            return merged::listen(&self.instances, &request).await;
-        }
-        self.choose(&request).call(request).await
+        let id = request.id.clone();
+        self.offer(request).await.unwrap_or_else(|_| Call::answered(shutting_down().response(Some(&id))))
     }
 
     async fn notify(&self, message: Message) {

@@ -24,7 +24,10 @@ async fn what_is_open_when_the_bridge_ends_is_ended_in_good_order() {
     assert_eq!((&answer["id"], &answer["result"]), (&json!("s"), &result));
     assert!(listener.next_message().await.is_none());
     // Nothing new is let in while the rest finishes.
-    let refused = client.call("echo", json!({})).await;
+    let refused = client.post(&Request::call(7, "echo", json!({}))).await;
+    assert_eq!(refused.status, 503, "so that a proxy asks another bridge");
+    let refused = refused.json().await;
+    assert_eq!(refused["id"], 7);
     assert_eq!(refused["error"]["data"]["reason"], "shutting_down", "{refused}");
     let last = running.messages().await.pop().unwrap();
     assert_eq!(last["result"]["content"][0]["text"], "10 steps", "{last}");
