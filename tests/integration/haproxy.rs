@@ -20,7 +20,7 @@ use crate::support::http::{Http, Response};
 use crate::support::modern::{CAPABILITIES_KEY, Modern, Request};
 use crate::support::process::Process;
 use crate::support::session::{Session, VERSION, initialize};
-use crate::support::{eventually, repository};
+use crate::support::{eventually, repository, within};
 
 const BRIDGES: usize = 3;
 
@@ -161,9 +161,7 @@ async fn a_call_that_a_dead_bridge_was_at_is_not_done_again() {
     let Some(mut cluster) = Cluster::start(Servers::Modern) else { return };
     let client = Modern(cluster.http.clone());
     let asked = tokio::spawn(async move { client.post(&Request::call(1, "never", json!({}))).await.status });
-    let taken =
-        || cluster.bridges.iter().any(|bridge| bridge.stderr().contains(r#""name":"never""#)).then_some(());
-    eventually("the call", taken).await;
+    within("the call", cluster.one_in_flight()).await;
     for bridge in &mut cluster.bridges {
         bridge.signal(Signal::SIGKILL);
         block_in_place(|| bridge.wait());
@@ -367,6 +365,18 @@ impl Cluster {
         sessions
     }
 
+    /// Waits until some bridge is at a call.
+    async fn one_in_flight(&self) {
+        loop {
+            for address in &self.addresses {
+                let scrape = Http::new(&format!("http://{}/metrics", metrics_address(address))).get().await;
+                if scrape.text().await.contains("mcp_bridge_exchanges_in_flight 1\n") {
+                    return;
+                }
+            }
+        }
+    }
+
     /// A new bridge in the place of one that has ended; returns when HAProxy has seen it.
     fn restart(&mut self, number: usize) {
         self.haproxy.logged(&format!("bridge{} is DOWN", number + 1));
@@ -387,9 +397,18 @@ fn bridge(servers: Servers, number: usize, address: &str) -> Bridge {
     let name = format!("bridge{}", number + 1);
     let tokens: Vec<_> = (0..4 * BRIDGES).map(token).collect();
     let auth = format!("auth: {{type: bearer, bearer: {{tokens: [{}]}}}}", tokens.join(", "));
-    let serve = Serve::new(Guard::Tls).config(&auth).config("logging: {level: debug, bodies: true}");
+    let serve = Serve::new(Guard::Tls).config(&auth).config(&metrics(address));
     let serve = serve.listen(address).child_arg("--name").child_arg(&name);
     if servers == Servers::Modern { serve.child_arg("--modern").start() } else { serve.start() }
+}
+
+/// The metrics of the bridge at an address are on the same host.
+fn metrics(address: &str) -> String {
+    format!("metrics: {{listen: '{}'}}", metrics_address(address))
+}
+
+fn metrics_address(address: &str) -> String {
+    address.replace(":8443", ":9090")
 }
 
 /// The token of a client.
