@@ -37,6 +37,7 @@ RUN if command -v microdnf >/dev/null; then \
  && echo 'mcp-bridge:x:10001:' >>/etc/group \
  && mkdir -p /etc/mcp-bridge
 COPY --from=build /usr/local/bin/mcp-bridge /usr/local/bin/
+COPY LICENSE /usr/share/doc/mcp-bridge/
 
 ARG VERSION=0.1.0
 ARG REVISION=unknown

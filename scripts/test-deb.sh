@@ -33,11 +33,20 @@ verify() {
     [ -z "$said" ] || fail "of the unit is said: $said"
 }
 
+# As a service manager does it for Type=notify: READY=1 comes to its socket.
 start() {
+    [ "$(of_unit Type)" = notify ] || fail 'the unit is not Type=notify'
+    rm -f /tmp/notify /tmp/notified
+    socat -u UNIX-RECV:/tmp/notify,mode=777 OPEN:/tmp/notified,creat &
+    manager=$!
+    while ! [ -S /tmp/notify ]; do sleep 0.1; done
     # shellcheck disable=SC2046
     setpriv --reuid "$(of_unit User)" --regid "$(of_unit Group)" --init-groups --no-new-privs --inh-caps=-all \
-        env -i PATH=/usr/bin:/bin HOME="$(of_unit WorkingDirectory)" $(of_unit ExecStart) 2>$log &
+        env -i PATH=/usr/bin:/bin HOME="$(of_unit WorkingDirectory)" NOTIFY_SOCKET=/tmp/notify $(of_unit ExecStart) 2>$log &
     bridge=$!
+    for _ in $(seq 100); do ! grep -q READY=1 /tmp/notified 2>/dev/null || break; sleep 0.1; done
+    grep -q READY=1 /tmp/notified || fail 'systemd is not told that it is ready'
+    kill $manager
     for _ in $(seq 100); do
         ! mcp-bridge health >/tmp/health 2>&1 || return 0
         kill -0 $bridge 2>/dev/null || fail 'it has ended'
@@ -69,7 +78,15 @@ owned /usr/bin/mcp-bridge root:root 755
 mcp-bridge check | grep -q 'the configuration can be used' || fail 'the configuration that it brings is refused'
 ldd /usr/bin/mcp-bridge | grep -q 'libssl.so.3 => /' || fail "it does not use the system's OpenSSL"
 bash -n /usr/share/bash-completion/completions/mcp-bridge
-zcat -f /usr/share/man/man1/mcp-bridge*.1* | grep -q '^\.SH' || fail 'there is no manual'
+zcat -f /usr/share/man/man1/mcp-bridge*.1* | tr -d '\\' >/tmp/manual
+for command in serve connect check health; do
+    for option in $(mcp-bridge $command --help | grep -o -- ' --[a-z-]*' | sort -u); do
+        grep -q -- "$option" /tmp/manual || fail "the manual lacks $option"
+        grep -q -- "$option" /usr/share/bash-completion/completions/mcp-bridge || fail "the completions lack $option"
+    done
+done
+for key in metrics: requests:; do grep -q "$key" $config || fail "the configuration does not show $key"; done
+cmp -s /usr/share/doc/mcp-bridge/LICENSE /LICENSE || fail 'the licence is missing'
 
 step 'its unit is right and closed, with each drop-in too'
 verify
@@ -96,9 +113,9 @@ mcp-bridge health --ready >/dev/null
 call_add || fail 'the tool did not say 42'
 logrotate --force /etc/logrotate.d/mcp-bridge
 grep -q 'listening on' /var/log/mcp-bridge/bridge.log.1 || fail 'the log was not rotated'
-kill -HUP $bridge
-for _ in $(seq 100); do ! grep -q SIGHUP /var/log/mcp-bridge/bridge.log || break; sleep 0.1; done
-grep -q SIGHUP /var/log/mcp-bridge/bridge.log || fail 'nothing is logged after the rotation'
+for _ in $(seq 100); do ! [ -s /var/log/mcp-bridge/bridge.log ] || break; sleep 0.1; done
+[ -s /var/log/mcp-bridge/bridge.log ] || fail 'the log was not opened anew after the rotation'
+owned /var/log/mcp-bridge/bridge.log mcp-bridge:mcp-bridge 640
 stop
 
 step 'keeps what the administrator wrote when it is installed again'

@@ -115,6 +115,8 @@ tls:
   key_file: /etc/mcp-bridge/tls/server.key
   reload_interval: 1h
 $(printf '  %s\n' "$@")
+metrics:
+  listen: "127.0.0.1:9090"
 mcp:
   command: leaves-orphans
 YAML
@@ -131,6 +133,8 @@ test_image() {
   local inspected bare size
   inspected=$(podman inspect --type image --format '{{.User}} {{.HealthCheck.Test}} {{.Config.StopSignal}} {{index .Labels "org.opencontainers.image.title"}}' "$image/bridge")
   [ "$inspected" = '10001:10001 [CMD mcp-bridge health] SIGTERM mcp-bridge' ] || fail "the image says $inspected"
+  podman_run --rm --entrypoint cat "$image/bridge" /usr/share/doc/mcp-bridge/LICENSE | cmp --quiet - LICENSE ||
+    fail 'the licence is missing'
   size=$(podman inspect --type image --format '{{.Size}}' "$image/bridge")
   bare=$(podman inspect --type image --format '{{.Size}}' "$image/runtime")
   echo "image: $((size / 1000000)) MB, of which $(((size - bare) / 1000000)) MB are not the base image's"
@@ -142,24 +146,35 @@ test_image() {
 }
 
 test_mutual_tls() {
-  start mutual.yaml --health-cmd "mcp-bridge health https://localhost:8443 \
-    --ca-cert /etc/mcp-bridge/tls/ca.crt --cert /etc/mcp-bridge/tls/client.crt --key /etc/mcp-bridge/tls/client.key"
+  # The image's own check: the listener wants a certificate, so it asks metrics.listen.
+  start mutual.yaml
   podman healthcheck run bridge || fail 'unhealthy'
+  podman exec bridge mcp-bridge health --ready >/dev/null || fail 'not ready'
   calls_add || fail 'the tool did not say 42'
+  eventually 'the call in the log' logged 'POST /mcp .*name=add .*status=200'
+  curl --silent http://localhost:9090/metrics | grep -q '^mcp_bridge_requests_total{method="tools/call",outcome="ok"} 1$' ||
+    fail 'the call is not in the metrics'
   ! timeout 10 curl --silent --cacert "$certs/ca.crt" https://localhost:8443/health 2>/dev/null || fail 'it asks for no certificate'
   eventually 'an end of the orphans' no_orphans
 
   local old
   old=$(serial)
   cp "$work/renewed"/server.{crt,key} "$work/mounted/"
+  # The same file, since a mount holds the file and not its name.
+  sed 's/^mcp:/logging: {requests: false}\n&/' "$work/mounted/mutual.yaml" >"$work/quiet.yaml"
+  cat "$work/quiet.yaml" >"$work/mounted/mutual.yaml"
   podman kill --signal HUP bridge >/dev/null
   eventually 'the renewed certificate' renewed "$old"
+  local calls
+  calls=$(podman logs bridge 2>&1 | grep -c 'POST /mcp')
+  calls_add || fail 'no tool after the reload'
+  [ "$(podman logs bridge 2>&1 | grep -c 'POST /mcp')" = "$calls" ] || fail 'logging.requests was not loaded anew'
   podman healthcheck run bridge || fail 'unhealthy after the renewal'
 
   podman stop --time 10 bridge >/dev/null
   [ "$(podman inspect --format '{{.State.ExitCode}}' bridge)" = 0 ] || fail 'it was not stopped in good order'
   podman rm bridge >/dev/null
-  echo 'image: serves mutual TLS, is healthy, reaps orphans, reloads on SIGHUP, stops in time'
+  echo 'image: serves mutual TLS, is healthy and ready, logs, counts, reaps orphans, reloads on SIGHUP, stops in time'
 }
 
 test_fips() {

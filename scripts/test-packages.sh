@@ -26,6 +26,7 @@ main() {
   cp target/package/*.deb "$throwaway/mcp-bridge.deb"
   cp target/release/examples/demo-server "$throwaway/usr/local/bin/"
   cp scripts/test-deb.sh "$throwaway/test-deb.sh"
+  cp LICENSE "$throwaway/LICENSE"
   # Processes, mounts and ports of its own, which go when the test ends.
   unshare --mount --pid --net --fork --kill-child sh -c "
     ip link set lo up
@@ -37,7 +38,7 @@ test_rpm() {
   local files owners requires
   files=$(rpm -qpl "$1")
   for file in /usr/bin/mcp-bridge /usr/lib/systemd/system/mcp-bridge.service /usr/lib/sysusers.d/mcp-bridge.conf \
-    /usr/lib/tmpfiles.d/mcp-bridge.conf /usr/share/man/man1/mcp-bridge.1 /etc/logrotate.d/mcp-bridge; do
+    /usr/lib/tmpfiles.d/mcp-bridge.conf /usr/share/man/man1/mcp-bridge.1 /usr/share/licenses/mcp-bridge/LICENSE /etc/logrotate.d/mcp-bridge; do
     grep -qx "$file" <<<"$files" || fail "the rpm lacks $file"
   done
   owners=$(rpm -qp --qf '[%{FILENAMES} %{FILEUSERNAME}:%{FILEGROUPNAME} %{FILEMODES:perms} %{FILEFLAGS:fflags}\n]' "$1")
@@ -62,7 +63,7 @@ install_systemd() {
   echo "installing systemd in $with_systemd"
   chroot "$with_systemd" env DEBIAN_FRONTEND=noninteractive sh -c '
     apt-get -qq update
-    apt-get -qq install -y --no-install-recommends systemd libssl3 ca-certificates logrotate bash' >"$with_systemd.log" 2>&1 ||
+    apt-get -qq install -y --no-install-recommends systemd libssl3 ca-certificates logrotate bash procps socat' >"$with_systemd.log" 2>&1 ||
     { tail -n 20 "$with_systemd.log" >&2; fail 'systemd can not be installed'; }
   rm -rf "$with_systemd"/var/cache/apt/archives/*.deb
   : >"$with_systemd.complete"

@@ -54,8 +54,10 @@ install_fips_provider() {
 }
 
 run() {
+  local began=$SECONDS
   printf '\n== %s\n' "$*"
   "$@"
+  printf '== %d s: %s\n' $((SECONDS - began)) "$*"
 }
 
 main "$@"

@@ -42,7 +42,8 @@ use self::{
 };
 pub use self::{
     settings::{Handle, Renewal},
-    upgraded::{NoPlace, Options, Upgraded},
+    upgraded::{Options, Upgraded},
+    upstreams::NotBegun,
 };
 use crate::{
     child::{ChildCommand, CommandError},

@@ -20,8 +20,7 @@ use super::{
     settings::Settings,
     stream::KeepAlive,
     tools::Tools,
-    upgraded::NoPlace,
-    upstreams::Untranslated,
+    upstreams::{NotBegun, Untranslated},
 };
 use crate::{
     era::{self, headers},
@@ -97,7 +96,10 @@ async fn pass(visit: &Visit<'_>, request: era::Request, accepts: Accepts) -> Res
     let guest = app.guests.enter(principal);
     app.readmit(principal)?;
     let called = app.upstreams.call(principal, request).await;
-    let call = called.map_err(|NoPlace(why)| Refusal::Full(why, Some(id.clone())))?;
+    let call = called.map_err(|not_begun| match not_begun {
+        NotBegun::NoPlace(why) => Refusal::Full(why, Some(id.clone())),
+        NotBegun::ShuttingDown => Refusal::ShuttingDown(Some(id.clone())),
+    })?;
     let answer = Answer { call, running, tools: Arc::clone(&app.tools), lists, guest };
     Ok(respond(settings, answer, accepts, &id).await)
 }

@@ -49,6 +49,8 @@ pub(super) enum Refusal {
     NotTaken(String),
     /// No place for one more session.
     Full(String, Option<RequestId>),
+    /// The bridge takes nothing new any more.
+    ShuttingDown(Option<RequestId>),
     /// A modern request, with its id where it is known.
     Modern(era::Refusal, Option<RequestId>),
     /// A modern client posts what answers nothing.
@@ -88,7 +90,7 @@ impl Refusal {
             Self::Body(BodyError::TooLarge(_)) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Body(BodyError::TooSlow(_)) => StatusCode::REQUEST_TIMEOUT,
             Self::NotTaken(_) => StatusCode::BAD_GATEWAY,
-            Self::Full(..) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Full(..) | Self::ShuttingDown(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::BadHost(_)
             | Self::Body(BodyError::Broken)
             | Self::Invalid(_)
@@ -147,6 +149,7 @@ impl Refusal {
             }
             Self::NotTaken(why) => ("child_unwritable", why.clone()),
             Self::Full(why, _) => ("no_place", why.clone()),
+            Self::ShuttingDown(_) => ("shutting_down", "mcp-bridge is shutting down".to_owned()),
             Self::Modern(refusal, _) => ("refused", refusal.message()),
             Self::Response => ("not_asked", "a response, but nothing was asked".to_owned()),
         }
@@ -160,7 +163,7 @@ impl Refusal {
     fn code(&self) -> i32 {
         match self {
             Self::Invalid(e) => e.code(),
-            Self::Full(..) | Self::NotTaken(_) => code::INTERNAL_ERROR,
+            Self::Full(..) | Self::ShuttingDown(_) | Self::NotTaken(_) => code::INTERNAL_ERROR,
             Self::Modern(refusal, _) => refusal.code(),
             _ => code::INVALID_REQUEST,
         }
@@ -169,7 +172,7 @@ impl Refusal {
     fn id(&self) -> Option<&RequestId> {
         match self {
             Self::Invalid(e) => e.id(),
-            Self::Full(_, id) | Self::Modern(_, id) => id.as_ref(),
+            Self::Full(_, id) | Self::ShuttingDown(id) | Self::Modern(_, id) => id.as_ref(),
             _ => None,
         }
     }
@@ -195,7 +198,7 @@ impl Refusal {
             Self::MethodOf(method) => {
                 headers.insert(header::ALLOW, HeaderValue::from_static(method));
             }
-            Self::Full(..) => {
+            Self::Full(..) | Self::ShuttingDown(_) => {
                 headers.insert(header::RETRY_AFTER, RETRY_AFTER);
             }
             // What is left of the body is not read, so nothing can follow on this connection.

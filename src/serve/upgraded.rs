@@ -10,7 +10,7 @@ use std::{
 use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
 
-use super::pool::shutting_down;
+use super::upstreams::NotBegun;
 use crate::{
     auth::Principal,
     child::{Child, ChildCommand},
@@ -82,13 +82,9 @@ struct Table {
     draining: bool,
 }
 
-/// There is no place for the session that a request needs; which.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NoPlace(pub String);
-
 /// Why there is no session for a request.
 enum NotOpened {
-    NoPlace(NoPlace),
+    NotBegun(NotBegun),
     Failed(ErrorObject),
 }
 
@@ -142,7 +138,7 @@ impl Upgraded {
     }
 
     /// Sends a principal's request. Whatever else goes wrong is its answer.
-    pub async fn call(self: &Arc<Self>, principal: &Principal, request: Request) -> Result<Call, NoPlace> {
+    pub async fn call(self: &Arc<Self>, principal: &Principal, request: Request) -> Result<Call, NotBegun> {
         match state::presented(&request) {
             Err(refusal) => Ok(refused(&refusal, &request)),
             Ok(Some(state)) => Ok(self.go_on(principal, &state, request).await),
@@ -164,11 +160,11 @@ impl Upgraded {
         }
     }
 
-    async fn begin(self: &Arc<Self>, principal: &Principal, mut request: Request) -> Result<Call, NoPlace> {
+    async fn begin(self: &Arc<Self>, principal: &Principal, mut request: Request) -> Result<Call, NotBegun> {
         loop {
             let handle = match self.session(principal, &request) {
                 Ok(handle) => handle,
-                Err(NotOpened::NoPlace(why)) => return Err(why),
+                Err(NotOpened::NotBegun(why)) => return Err(why),
                 Err(NotOpened::Failed(error)) => {
                     return Ok(Call::answered(error.response(Some(&request.id))));
                 }
@@ -190,7 +186,7 @@ impl Upgraded {
         let capabilities = Capabilities::read(&request.meta.capabilities);
         let mut table = self.table();
         if table.draining {
-            return Err(NotOpened::NoPlace(NoPlace(shutting_down().message)));
+            return Err(NotOpened::NotBegun(NotBegun::ShuttingDown));
         }
         if self.isolation == Isolation::Request {
             let info = request.meta.client_info.clone();
@@ -209,7 +205,7 @@ impl Upgraded {
         {
             let text =
                 format!("clients of {principal} with {MAX_SETS} different sets of capabilities are here");
-            return Err(NotOpened::NoPlace(NoPlace(text)));
+            return Err(NotOpened::NotBegun(NotBegun::NoPlace(text)));
         }
         let capabilities = sharers.1.clone();
         let (number, handle) =
@@ -230,7 +226,7 @@ impl Upgraded {
         let place = self.places.take().ok_or_else(|| {
             let why = format!("{} sessions are open (server.session.max_sessions)", self.places.limit());
             log::warn!("a session is refused: {why}");
-            NotOpened::NoPlace(NoPlace(why))
+            NotOpened::NotBegun(NotBegun::NoPlace(why))
         })?;
         table.last += 1;
         let number = table.last;

@@ -5,9 +5,9 @@ use std::{pin::Pin, sync::Arc};
 use openssl::error::ErrorStack;
 
 use super::{
-    pool::{Pool, shutting_down},
+    pool::Pool,
     probe::{Probe, Upstream},
-    upgraded::{NoPlace, Options, Upgraded},
+    upgraded::{Options, Upgraded},
     upstream::Source,
 };
 use crate::{
@@ -35,6 +35,15 @@ pub(super) struct Upstreams {
     pub(super) upgraded: Arc<Upgraded>,
     /// `mcp.translate`.
     translate: bool,
+}
+
+/// Why a modern client's request was not begun: nothing of it has reached an MCP server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NotBegun {
+    /// There is no place for the session that it needs; which.
+    NoPlace(String),
+    /// The bridge takes nothing new any more.
+    ShuttingDown,
 }
 
 /// The MCP server does not speak the client's era, and `mcp.translate` is off.
@@ -123,11 +132,11 @@ impl Upstreams {
     }
 
     /// Sends a modern client's request.
-    pub(super) async fn call(&self, principal: &Principal, request: era::Request) -> Result<Call, NoPlace> {
+    pub(super) async fn call(&self, principal: &Principal, request: era::Request) -> Result<Call, NotBegun> {
         match self.probe.for_modern().await {
-            Upstream::Same if self.pool.is_closed() => Err(NoPlace(shutting_down().message)),
-            Upstream::Same => Ok(self.pool.call(request).await),
+            Upstream::Same => self.pool.offer(request).await,
             Upstream::Other => self.upgraded.call(principal, request).await,
+            Upstream::Nothing(_) if self.pool.is_closed() => Err(NotBegun::ShuttingDown),
             Upstream::Nothing(why) => {
                 let error = ErrorObject::internal("child_not_started", why);
                 Ok(Call::answered(error.response(Some(&request.id))))

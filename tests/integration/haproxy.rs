@@ -17,9 +17,10 @@ use tokio::task::{JoinHandle, block_in_place};
 use crate::support::bridge::{Bridge, Guard, Serve};
 use crate::support::certs::cert;
 use crate::support::http::{Http, Response};
+use crate::support::modern::{CAPABILITIES_KEY, Modern, Request};
 use crate::support::process::Process;
 use crate::support::session::{Session, VERSION, initialize};
-use crate::support::{eventually, repository};
+use crate::support::{eventually, repository, within};
 
 const BRIDGES: usize = 3;
 
@@ -28,7 +29,7 @@ const CLIENTS: usize = 4;
 
 #[tokio::test]
 async fn load_goes_to_all_bridges_and_a_session_stays_with_one() {
-    let Some(cluster) = Cluster::start() else { return };
+    let Some(cluster) = Cluster::start(Servers::Legacy) else { return };
     let mut served_by = BTreeSet::new();
     for _ in 0..2 * BRIDGES {
         let session = Session::open(&cluster.http).await;
@@ -46,7 +47,7 @@ async fn load_goes_to_all_bridges_and_a_session_stays_with_one() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_end_of_a_bridge_is_a_404_for_its_sessions_and_nothing_for_others() {
-    let Some(mut cluster) = Cluster::start() else { return };
+    let Some(mut cluster) = Cluster::start(Servers::Legacy) else { return };
     let sessions = cluster.one_session_each().await;
     cluster.bridges[0].signal(Signal::SIGKILL);
     block_in_place(|| cluster.bridges[0].wait());
@@ -65,7 +66,7 @@ async fn the_end_of_a_bridge_is_a_404_for_its_sessions_and_nothing_for_others() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bridge_that_shuts_down_finishes_its_calls_and_others_take_over() {
-    let Some(mut cluster) = Cluster::start() else { return };
+    let Some(mut cluster) = Cluster::start(Servers::Legacy) else { return };
     let sessions = cluster.one_session_each().await;
     let session = &sessions["bridge1"];
     let mut call = session.start_call("sample", json!({}), "t").await;
@@ -86,8 +87,116 @@ async fn a_bridge_that_shuts_down_finishes_its_calls_and_others_take_over() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rolling_restart_under_load_fails_no_request() {
-    let Some(mut cluster) = Cluster::start() else { return };
+    let Some(mut cluster) = Cluster::start(Servers::Legacy) else { return };
     let load = Load::start(&cluster.http, visit);
+    roll(&mut cluster, &load).await;
+    let failures = load.end().await;
+    assert!(failures.is_empty(), "{failures:#?}");
+}
+
+#[tokio::test]
+async fn a_modern_request_goes_to_any_bridge_when_the_servers_are_modern() {
+    let Some(cluster) = Cluster::start(Servers::Modern) else { return };
+    for http in [cluster.http.clone(), cluster.http.clone().http2()] {
+        let mut served_by = BTreeSet::new();
+        for _ in 0..20 * BRIDGES {
+            served_by.insert(answered_by(&Modern(http.clone())).await);
+        }
+        assert_eq!(served_by.len(), BRIDGES, "{served_by:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_asks_its_client_is_found_again_when_the_servers_are_legacy() {
+    let Some(cluster) = Cluster::start(Servers::Legacy) else { return };
+    let mut served_by = BTreeSet::new();
+    for number in 0..4 * BRIDGES {
+        let token = format!("Bearer {}", token(number));
+        let client = Modern(cluster.http.clone().header("authorization", &token));
+        let call = || {
+            Request::call(1, "elicit", json!({"message": "Who?"}))
+                .meta(CAPABILITIES_KEY, json!({"elicitation": {}}))
+        };
+        let asked = client.request(&call()).await;
+        assert_eq!(asked["result"]["resultType"], "input_required", "{asked}");
+        let (key, _) = asked["result"]["inputRequests"].as_object().unwrap().iter().next().unwrap();
+        let mut retry = call();
+        retry.0["params"]["requestState"] = asked["result"]["requestState"].clone();
+        retry.0["params"]["inputResponses"] = json!({ key: {"action": "accept", "content": {"name": "x"}} });
+        let done = client.request(&retry).await;
+        assert_eq!(done["result"]["structuredContent"]["result"]["content"]["name"], "x", "{done}");
+        served_by.insert(answered_by(&client).await);
+    }
+    assert!(served_by.len() > 1, "all clients at one bridge: {served_by:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rolling_restart_fails_no_modern_request() {
+    for servers in [Servers::Modern, Servers::Legacy] {
+        let Some(mut cluster) = Cluster::start(servers) else { return };
+        let load = Load::start(&cluster.http, call_once);
+        roll(&mut cluster, &load).await;
+        let failures = load.end().await;
+        assert!(failures.is_empty(), "{failures:#?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_a_bridge_fails_no_modern_client_that_only_reads() {
+    let Some(mut cluster) = Cluster::start(Servers::Modern) else { return };
+    let load = Load::start(&cluster.http, list_tools);
+    for number in 0..BRIDGES {
+        load.everyone_served_again().await;
+        cluster.bridges[number].signal(Signal::SIGKILL);
+        block_in_place(|| cluster.bridges[number].wait());
+        load.everyone_served_again().await;
+        block_in_place(|| cluster.restart(number));
+    }
+    let failures = load.end().await;
+    assert!(failures.is_empty(), "{failures:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_a_dead_bridge_was_at_is_not_done_again() {
+    let Some(mut cluster) = Cluster::start(Servers::Modern) else { return };
+    let client = Modern(cluster.http.clone());
+    let asked = tokio::spawn(async move { client.post(&Request::call(1, "never", json!({}))).await.status });
+    within("the call", cluster.one_in_flight()).await;
+    for bridge in &mut cluster.bridges {
+        bridge.signal(Signal::SIGKILL);
+        block_in_place(|| bridge.wait());
+    }
+    // Sent again, it would have found no bridge, which is a 503.
+    assert_eq!(asked.await.unwrap(), 502);
+}
+
+/// The name of the bridge that answered a call.
+async fn answered_by(client: &Modern) -> String {
+    name_in(&client.call("about", json!({})).await)
+}
+
+/// A modern client that calls a tool.
+async fn call_once(http: Http) -> Outcome {
+    let arguments = json!({"message": "hello"});
+    let answer = Modern(http).try_request(&Request::call(1, "echo", arguments)).await;
+    match answer {
+        Ok(answer) if answer["result"]["content"][0]["text"] == "hello" => Outcome::Served,
+        Ok(answer) => Outcome::Failed(answer.to_string()),
+        Err(error) => Outcome::Failed(error),
+    }
+}
+
+/// A modern client that reads what the server has.
+async fn list_tools(http: Http) -> Outcome {
+    match Modern(http).try_request(&Request::new(1, "tools/list", json!({}))).await {
+        Ok(answer) if answer["result"]["tools"].is_array() => Outcome::Served,
+        Ok(answer) => Outcome::Failed(answer.to_string()),
+        Err(error) => Outcome::Failed(error),
+    }
+}
+
+/// Restarts one bridge after the other.
+async fn roll(cluster: &mut Cluster, load: &Load) {
     load.everyone_served_again().await;
     for number in 0..BRIDGES {
         block_in_place(|| assert!(cluster.bridges[number].terminate().success()));
@@ -95,8 +204,6 @@ async fn a_rolling_restart_under_load_fails_no_request() {
         block_in_place(|| cluster.restart(number));
         load.everyone_served_again().await;
     }
-    let failures = load.end().await;
-    assert!(failures.is_empty(), "{failures:#?}");
 }
 
 /// What a client under load sees.
@@ -198,9 +305,17 @@ impl Load {
     }
 }
 
+/// What the MCP servers behind the bridges speak.
+#[derive(Clone, Copy, PartialEq)]
+enum Servers {
+    Legacy,
+    Modern,
+}
+
 /// HAProxy with the configuration that is packaged, and the bridges behind it.
 struct Cluster {
     haproxy: Process,
+    servers: Servers,
     bridges: Vec<Bridge>,
     http: Http,
     addresses: Vec<String>,
@@ -210,13 +325,14 @@ struct Cluster {
 impl Cluster {
     /// Without HAProxy, says that the test is skipped.
     #[allow(clippy::print_stdout, reason = "whoever runs the tests must see what did not run")]
-    fn start() -> Option<Self> {
+    fn start(servers: Servers) -> Option<Self> {
         if Command::new("haproxy").arg("-v").output().is_err() {
             println!("skipped: haproxy is not installed");
             return None;
         }
         let addresses = addresses();
-        let bridges: Vec<_> = (0..BRIDGES).map(|number| bridge(number, &addresses[number])).collect();
+        let bridges: Vec<_> =
+            (0..BRIDGES).map(|number| bridge(servers, number, &addresses[number])).collect();
         let front = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("https://{}/mcp", front.local_addr().unwrap());
         let dir = tempfile::tempdir().unwrap();
@@ -228,12 +344,14 @@ impl Cluster {
         command.arg("-db").arg("-f").arg(repository().join("packaging/haproxy/haproxy.cfg"));
         command.env("MCP_BIND", "fd@0").env("MCP_CERT", pair).env("MCP_BRIDGE_CA", cert("ca.crt"));
         command.env("MCP_NAME", "mcp.example.com");
+        command.env("MCP_SERVERS", if servers == Servers::Modern { "modern" } else { "legacy" });
         for (number, address) in addresses.iter().enumerate() {
             command.env(format!("MCP_BRIDGE_{}", number + 1), address);
         }
         let haproxy = Process::spawn_with(&mut command, OwnedFd::from(front).into());
-        let http = Http::new(&url).trust(&cert("ca.crt"));
-        Some(Self { haproxy, bridges, http, addresses, _dir: dir })
+        let http =
+            Http::new(&url).trust(&cert("ca.crt")).header("authorization", &format!("Bearer {}", token(0)));
+        Some(Self { haproxy, servers, bridges, http, addresses, _dir: dir })
     }
 
     /// Sessions until each bridge has one, by the bridge's name.
@@ -247,10 +365,22 @@ impl Cluster {
         sessions
     }
 
+    /// Waits until some bridge is at a call.
+    async fn one_in_flight(&self) {
+        loop {
+            for address in &self.addresses {
+                let scrape = Http::new(&format!("http://{}/metrics", metrics_address(address))).get().await;
+                if scrape.text().await.contains("mcp_bridge_exchanges_in_flight 1\n") {
+                    return;
+                }
+            }
+        }
+    }
+
     /// A new bridge in the place of one that has ended; returns when HAProxy has seen it.
     fn restart(&mut self, number: usize) {
         self.haproxy.logged(&format!("bridge{} is DOWN", number + 1));
-        self.bridges[number] = bridge(number, &self.addresses[number]);
+        self.bridges[number] = bridge(self.servers, number, &self.addresses[number]);
         self.haproxy.logged(&format!("bridge{} is UP", number + 1));
     }
 }
@@ -263,14 +393,36 @@ fn addresses() -> Vec<String> {
     (first..).take(BRIDGES).map(|last| format!("127.{}.{low}.{last}:8443", 64 + high % 128)).collect()
 }
 
-fn bridge(number: usize, address: &str) -> Bridge {
+fn bridge(servers: Servers, number: usize, address: &str) -> Bridge {
     let name = format!("bridge{}", number + 1);
-    Serve::new(Guard::Tls).listen(address).child_arg("--name").child_arg(&name).start()
+    let tokens: Vec<_> = (0..4 * BRIDGES).map(token).collect();
+    let auth = format!("auth: {{type: bearer, bearer: {{tokens: [{}]}}}}", tokens.join(", "));
+    let serve = Serve::new(Guard::Tls).config(&auth).config(&metrics(address));
+    let serve = serve.listen(address).child_arg("--name").child_arg(&name);
+    if servers == Servers::Modern { serve.child_arg("--modern").start() } else { serve.start() }
+}
+
+/// The metrics of the bridge at an address are on the same host.
+fn metrics(address: &str) -> String {
+    format!("metrics: {{listen: '{}'}}", metrics_address(address))
+}
+
+fn metrics_address(address: &str) -> String {
+    address.replace(":8443", ":9090")
+}
+
+/// The token of a client.
+fn token(number: usize) -> String {
+    format!("token-{number}")
 }
 
 /// A call, and the name of the bridge that served it.
 async fn served(session: &Session) -> String {
-    let answer = session.call("about", json!({})).await;
-    let name: &Value = &answer["result"]["structuredContent"]["args"][2];
+    name_in(&session.call("about", json!({})).await)
+}
+
+/// The name of the bridge in an answer to `about`.
+fn name_in(answer: &Value) -> String {
+    let name = &answer["result"]["structuredContent"]["args"][2];
     name.as_str().unwrap_or_else(|| panic!("{answer}")).to_owned()
 }

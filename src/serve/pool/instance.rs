@@ -12,7 +12,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Affinity, shutting_down};
+use super::{Affinity, NotBegun};
 use crate::{
     era::{
         self,
@@ -72,6 +72,20 @@ enum Phase {
     Running(Process),
     /// No, and never again; why.
     Failed(ErrorObject),
+    /// No: the bridge ends.
+    Ended,
+}
+
+/// Why a request does not reach a process.
+enum NotSent {
+    Ended,
+    Failed(ErrorObject),
+}
+
+impl From<ErrorObject> for NotSent {
+    fn from(error: ErrorObject) -> Self {
+        Self::Failed(error)
+    }
 }
 
 /// One process, as requests see it.
@@ -130,7 +144,7 @@ impl Instance {
 
     pub(super) fn load(&self, now: Instant) -> Load {
         let (failed, running) = match &*self.phase.borrow() {
-            Phase::Failed(_) => (true, false),
+            Phase::Failed(_) | Phase::Ended => (true, false),
             Phase::Running(_) => (false, true),
             Phase::Starting => (false, false),
         };
@@ -146,23 +160,31 @@ impl Instance {
         }
     }
 
-    pub(super) fn is_idle(&self) -> bool {
-        self.state().shared.is_empty()
+    /// Takes no more requests if none is in flight; whether that is so.
+    pub(super) fn retire(&self) -> bool {
+        let mut state = self.state();
+        let idle = state.shared.is_empty();
+        if idle {
+            state.stdin = None;
+            self.phase.send_replace(Phase::Ended);
+        }
+        idle
     }
 
-    /// Sends a request; whatever goes wrong is its answer.
-    pub(super) async fn call(&self, request: era::Request) -> Call {
+    /// Sends a request, unless the bridge ends; whatever else goes wrong is its answer.
+    pub(super) async fn call(&self, request: era::Request) -> Result<Call, NotBegun> {
         loop {
             match self.try_call(&request).await {
-                Ok(Some(call)) => return call,
+                Ok(Some(call)) => return Ok(call),
                 Ok(None) => {}
-                Err(error) => return Call::answered(error.response(Some(&request.id))),
+                Err(NotSent::Ended) => return Err(NotBegun::ShuttingDown),
+                Err(NotSent::Failed(error)) => return Ok(Call::answered(error.response(Some(&request.id)))),
             }
         }
     }
 
     /// `None`: the process has ended meanwhile and has seen nothing of the request.
-    async fn try_call(&self, request: &era::Request) -> Result<Option<Call>, ErrorObject> {
+    async fn try_call(&self, request: &era::Request) -> Result<Option<Call>, NotSent> {
         let process = self.process().await?;
         // Room first: after it, nothing waits between the decision and the child's queue.
         let reserved = match process.stdin.reserve(&request.line).await {
@@ -173,7 +195,7 @@ impl Instance {
             }
             Err(e @ Unwritable::Deaf) => {
                 process.hangs.cancel();
-                return Err(unwritable(e));
+                return Err(unwritable(e).into());
             }
         };
         let mut state = self.state();
@@ -200,7 +222,7 @@ impl Instance {
     }
 
     /// The process that is there, or will soon be.
-    async fn process(&self) -> Result<Process, ErrorObject> {
+    async fn process(&self) -> Result<Process, NotSent> {
         let mut phase = self.phase.subscribe();
         let there = phase.wait_for(|phase| !matches!(phase, Phase::Starting));
         let there = timeout(PATIENCE, there).await.map_err(|_| {
@@ -208,8 +230,8 @@ impl Instance {
         })?;
         match there.as_deref() {
             Ok(Phase::Running(process)) => Ok(process.clone()),
-            Ok(Phase::Failed(error)) => Err(error.clone()),
-            Ok(Phase::Starting) | Err(_) => Err(shutting_down()),
+            Ok(Phase::Failed(error)) => Err(error.clone().into()),
+            Ok(Phase::Starting | Phase::Ended) | Err(_) => Err(NotSent::Ended),
         }
     }
 
@@ -233,10 +255,16 @@ impl Instance {
         hangs
     }
 
-    /// The process takes no more requests; another may follow.
+    /// The process takes no more requests; another may follow, unless the instance has ended.
     pub(super) fn pause(&self) {
         self.state().stdin = None;
-        self.phase.send_replace(Phase::Starting);
+        self.phase.send_if_modified(|phase| {
+            let goes_on = !matches!(phase, Phase::Ended);
+            if goes_on {
+                *phase = Phase::Starting;
+            }
+            goes_on
+        });
     }
 
     fn input_closed(&self, process: u64) {
@@ -249,6 +277,11 @@ impl Instance {
     /// No process will follow.
     pub(super) fn fail(&self, error: ErrorObject) {
         self.phase.send_replace(Phase::Failed(error));
+    }
+
+    /// No process will follow, since the bridge ends.
+    pub(super) fn ended(&self) {
+        self.phase.send_replace(Phase::Ended);
     }
 
     /// Answers all that is in flight: its process is gone.

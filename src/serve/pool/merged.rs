@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, task::Poll};
 
-use super::{Instance, shutting_down};
+use super::{Instance, NotBegun};
 use crate::{
     era, mcp,
     upstream::{self, Call, Item, Replies},
@@ -10,22 +10,22 @@ use crate::{
 
 /// Opens a subscription on each instance that works. The client sees one: it is acknowledged once, and ends with the
 /// first of them that ends.
-pub(super) async fn listen(instances: &[Arc<Instance>], request: &era::Request) -> Call {
+pub(super) async fn listen(instances: &[Arc<Instance>], request: &era::Request) -> Result<Call, NotBegun> {
     let mut calls = Vec::new();
     for instance in instances.iter().filter(|instance| instance.failure().is_none()) {
-        calls.push(instance.call(request.clone()).await);
+        calls.push(instance.call(request.clone()).await?);
     }
     match (calls.pop(), calls.is_empty()) {
         (None, _) => match instances.first() {
             Some(failed) => failed.call(request.clone()).await,
-            None => Call::answered(shutting_down().response(Some(&request.id))),
+            None => Err(NotBegun::ShuttingDown),
         },
-        (Some(only), true) => only,
+        (Some(only), true) => Ok(only),
         (Some(last), false) => {
             calls.push(last);
             let (replies, merged) = upstream::call(|| ());
             tokio::spawn(merge(calls, replies));
-            merged
+            Ok(merged)
         }
     }
 }

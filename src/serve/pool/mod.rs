@@ -19,6 +19,7 @@ use self::{
     affinity::Affinity,
     instance::{Instance, Terms},
 };
+use super::upstreams::NotBegun;
 use crate::{
     child::ChildCommand,
     config, era,
@@ -141,6 +142,23 @@ impl Pool {
         self.ending.now.cancel();
     }
 
+    pub(super) fn is_draining(&self) -> bool {
+        self.ending.drain.is_cancelled()
+    }
+
+    /// Sends a client's request, unless no new work is taken. Whatever else goes wrong is its answer.
+    pub(super) async fn offer(&self, request: era::Request) -> Result<Call, NotBegun> {
+        if self.is_closed() { Err(NotBegun::ShuttingDown) } else { self.send(request).await }
+    }
+
+    async fn send(&self, request: era::Request) -> Result<Call, NotBegun> {
+        self.start();
+        if &*request.method == mcp::LISTEN && self.instances.len() > 1 {
+            return merged::listen(&self.instances, &request).await;
+        }
+        self.choose(&request).call(request).await
+    }
+
     /// Waits until the last child is gone.
     pub(super) async fn ended(&self) {
         self.supervisors.wait().await;
@@ -169,15 +187,10 @@ impl Pool {
 
 impl ModernServer for Pool {
     async fn call(&self, request: era::Request) -> Call {
-        let listens = &*request.method == mcp::LISTEN;
-        if self.ending.drain.is_cancelled() || listens && self.is_closed() {
-            return Call::answered(shutting_down().response(Some(&request.id)));
-        }
-        self.start();
-        if listens && self.instances.len() > 1 {
-            return merged::listen(&self.instances, &request).await;
-        }
-        self.choose(&request).call(request).await
+        let id = request.id.clone();
+        let ends = self.is_draining() || (&*request.method == mcp::LISTEN && self.is_closed());
+        let begun = if ends { Err(NotBegun::ShuttingDown) } else { self.send(request).await };
+        begun.unwrap_or_else(|_| Call::answered(shutting_down().response(Some(&id))))
     }
 
     async fn notify(&self, message: Message) {

@@ -62,7 +62,7 @@ pub(super) async fn keep(instance: Arc<Instance>, command: ChildCommand, restart
             () = ending.drain.cancelled() => break,
         }
     }
-    instance.fail(shutting_down());
+    instance.ended();
 }
 
 /// The wait before a restart: it doubles, and differs so that several children don't start in step.
@@ -136,7 +136,7 @@ async fn run(instance: &Instance, child: &mut Child, ending: &Ending) -> End {
     tokio::pin!(exited, input_closed, now, closed, drained, alarm);
     let (mut closing, mut draining) = (false, false);
     loop {
-        if draining && instance.is_idle() {
+        if draining && instance.retire() {
             return End::Told;
         }
         let due = instance.due().unwrap_or_else(|| Instant::now() + FAR);

@@ -27,7 +27,9 @@ async fn what_is_open_when_the_bridge_ends_is_ended_in_good_order() {
     // Nothing new is let in while the rest finishes, and a proxy sees that another bridge may take it.
     let refused = client.post(&Request::call(7, "echo", json!({}))).await;
     assert_eq!((refused.status.as_u16(), refused.header("retry-after")), (503, "10"));
-    assert_eq!(refused.json().await["id"], 7);
+    let refused = refused.json().await;
+    assert_eq!(refused["id"], 7);
+    assert_eq!(refused["error"]["data"]["reason"], "shutting_down", "{refused}");
     let last = running.messages().await.pop().unwrap();
     assert_eq!(last["result"]["content"][0]["text"], "10 steps", "{last}");
     assert!(tokio::task::spawn_blocking(move || bridge.wait()).await.unwrap().success());

@@ -44,6 +44,11 @@ pub(crate) struct Modern(pub(crate) Http);
 impl Modern {
     /// Sends a request with the headers that repeat it. Those that a test has set itself stay as they are.
     pub(crate) async fn post(&self, request: &Request) -> Response {
+        self.try_post(request).await.unwrap_or_else(|error| panic!("{}: {error}", request.0))
+    }
+
+    /// As [`Self::post`], where no answer at all is something to be told.
+    pub(crate) async fn try_post(&self, request: &Request) -> Result<Response, String> {
         let body = &request.0;
         let method = body["method"].as_str().unwrap();
         let params = &body["params"];
@@ -58,7 +63,7 @@ impl Modern {
         {
             http = http.or_header(header, value.unwrap_or_default());
         }
-        http.post(body.to_string()).await
+        http.try_post(body.to_string()).await
     }
 
     /// The last message of an answer, which must be all right.
@@ -66,6 +71,16 @@ impl Modern {
         let response = self.post(request).await;
         assert_eq!(response.status, 200, "{}", request.0);
         response.messages().await.pop().expect("an answer")
+    }
+
+    /// As [`Self::request`], where anything but an answer is something to be told.
+    pub(crate) async fn try_request(&self, request: &Request) -> Result<Value, String> {
+        let response = self.try_post(request).await?;
+        if response.status != 200 {
+            let status = response.status;
+            return Err(format!("{status}: {}", response.text().await));
+        }
+        response.messages().await.pop().ok_or_else(|| "no answer".to_owned())
     }
 
     pub(crate) async fn call(&self, tool: &str, arguments: Value) -> Value {

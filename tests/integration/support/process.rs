@@ -87,10 +87,15 @@ impl Process {
         }
     }
 
-    pub(crate) fn initialize(&mut self) -> Value {
+    /// `initialize` alone, where nothing may follow it.
+    pub(crate) fn ask_to_initialize(&mut self) -> Value {
         let client = json!({"name": "test", "version": "1"});
         let params = json!({"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": client});
-        let answer = self.request("initialize", &params);
+        self.request("initialize", &params)
+    }
+
+    pub(crate) fn initialize(&mut self) -> Value {
+        let answer = self.ask_to_initialize();
         self.send(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#);
         answer
     }

@@ -25,7 +25,6 @@ pub(crate) struct Remote {
     /// What came while a test waited for something else.
     passed_over: RefCell<Vec<Request>>,
     accepted: Arc<AtomicUsize>,
-    handshakes: Arc<AtomicUsize>,
 }
 
 impl Remote {
@@ -49,20 +48,18 @@ impl Remote {
         let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
         let url = format!("{scheme}://127.0.0.1:{}/mcp", listener.local_addr().unwrap().port());
         let (sender, requests) = mpsc::channel();
-        let (accepted, handshakes) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-        let counts = (Arc::clone(&accepted), Arc::clone(&handshakes));
+        let accepted = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&accepted);
         // The threads outlive the test: whoever still sends something then finds the connection closed at once.
         thread::spawn(move || {
             for tcp in listener.incoming() {
-                let number = counts.0.fetch_add(1, Ordering::SeqCst);
+                let number = count.fetch_add(1, Ordering::SeqCst);
                 let (tcp, tls, sender) = (tcp.unwrap(), tls.clone(), sender.clone());
-                let handshakes = Arc::clone(&counts.1);
                 thread::spawn(move || {
                     let wire: Box<dyn Wire> = match tls {
                         None => Box::new(tcp),
                         Some(tls) => {
                             let Ok(stream) = tls.accept(tcp) else { return };
-                            handshakes.fetch_add(1, Ordering::SeqCst);
                             Box::new(stream)
                         }
                     };
@@ -70,7 +67,7 @@ impl Remote {
                 });
             }
         });
-        Self { url, requests, passed_over: RefCell::default(), accepted, handshakes }
+        Self { url, requests, passed_over: RefCell::default(), accepted }
     }
 
     pub(crate) fn port(&self) -> u16 {
@@ -79,10 +76,6 @@ impl Remote {
 
     pub(crate) fn accepted(&self) -> usize {
         self.accepted.load(Ordering::SeqCst)
-    }
-
-    pub(crate) fn handshakes(&self) -> usize {
-        self.handshakes.load(Ordering::SeqCst)
     }
 
     pub(crate) fn post(&self) -> Request {
