@@ -14,7 +14,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     LEAVE,
     answer::Answer,
-    exchange::{self, Outcome},
+    exchange::{self, Outcome, Times},
     failure::Failure,
     in_flight::{InFlight, Waiting},
     listen,
@@ -31,7 +31,7 @@ use crate::{
 };
 
 /// How long the server may take to take in a message that wants no answer.
-const NOTIFY_PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const NOTIFY_PATIENCE: Duration = Duration::from_secs(30);
 /// How long the client's next message waits for the server to open its own stream.
 const LISTEN_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -80,8 +80,22 @@ impl Bridge {
         })
     }
 
+    /// The time that a request has. A translation keeps it itself, which alone knows whose client has been asked
+    /// something and is waited for.
+    pub(super) fn times(&self) -> Times {
+        match &self.out {
+            Out::Client(_) => Times::new(&self.remote.config),
+            Out::Translator(_) => Times::unlimited(),
+        }
+    }
+
     pub(super) fn session(&self) -> MutexGuard<'_, Session> {
         self.session.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a request may be one of this client's: one that waits, or an earlier one of its session.
+    pub(super) fn may_know(&self, id: &RequestId) -> bool {
+        self.session().epoch() > 0 || self.in_flight.contains(id)
     }
 
     /// Takes in a message of the client's; [`Outcome::OtherEra`] when it is `initialize` and the server knows none.
@@ -124,9 +138,9 @@ impl Bridge {
         Outcome::Done
     }
 
-    /// A request waits no more, and nobody is told.
+    /// A request waits here no more, and nobody is told.
     pub(super) fn forget(&self, id: &RequestId) {
-        self.in_flight.answered(id, metrics::Outcome::Error);
+        self.in_flight.forget(id);
     }
 
     /// A new session begins, which ends the one before.

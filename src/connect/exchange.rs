@@ -42,8 +42,7 @@ pub(super) enum Outcome {
 
 /// Sends a request and sees that it is answered once: by the server, or with what went wrong. A cancelled one is not.
 pub(super) async fn run(bridge: Arc<Bridge>, message: Message, id: RequestId, waiting: Waiting) -> Outcome {
-    let exchange =
-        Exchange { bridge: &bridge, id: &id, waiting: &waiting, times: Times::new(&bridge.remote.config) };
+    let exchange = Exchange { bridge: &bridge, id: &id, waiting: &waiting, times: bridge.times() };
     let failure = tokio::select! {
         biased;
         () = waiting.cancelled.cancelled() => return Outcome::Done,
@@ -244,6 +243,11 @@ impl Exchange<'_> {
             log::debug!("a cancellation was not sent: {e}");
         }
     }
+}
+
+/// Reads what follows the last message that a stream may hold.
+pub(super) async fn read_out(mut events: Events) {
+    let _ = timeout(AFTER_ANSWER, async { while let Ok(Some(_)) = events.event().await {} }).await;
 }
 
 /// What follows an answer is the end of its stream, as a rule: a connection on which it has been read can be used again.

@@ -83,6 +83,10 @@ impl InFlight {
         Ok(waiting)
     }
 
+    pub(super) fn contains(&self, id: &RequestId) -> bool {
+        self.entries().contains_key(id)
+    }
+
     /// Ends the wait for an answer that is there, and says what the request changes in the session; `None` if nobody
     /// waits for it.
     pub(super) fn answered(&self, id: &RequestId, outcome: Outcome) -> Option<Change> {
@@ -90,6 +94,13 @@ impl InFlight {
         entry.running.end(outcome);
         entry.waiting.answered.cancel();
         Some(entry.change)
+    }
+
+    /// A request goes on elsewhere, and is counted there.
+    pub(super) fn forget(&self, id: &RequestId) {
+        if let Some(entry) = self.entries().remove(id) {
+            entry.running.disown();
+        }
     }
 
     /// A cancelled request gets no answer.

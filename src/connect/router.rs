@@ -30,7 +30,7 @@ use crate::{
     },
     jsonrpc::{ErrorObject, Kind, Message, Payload, RequestId, code, parse},
     logging, mcp,
-    metrics::Exchanges,
+    metrics::{self, Exchanges},
     upstream::ModernServer,
 };
 
@@ -57,7 +57,7 @@ impl Router {
     pub(super) fn new(remote: Remote, stdout: Writer, counts: Exchanges) -> Self {
         let remote = Arc::new(remote);
         let server = Server::new(Arc::clone(&remote));
-        let discovery = Discovery::new(server.clone(), remote.config.protocol);
+        let discovery = Discovery::new(server.clone(), &remote.config);
         let out = Out::Client(stdout.clone());
         Self {
             bridge: Bridge::new(Arc::clone(&remote), discovery.clone(), out, counts.clone()),
@@ -114,7 +114,8 @@ impl Router {
                 self.modern.request(message, self.upstream()).await;
             }
             Kind::Notification { method, about: Some(id) }
-                if &**method == mcp::CANCELLED && self.modern.cancel(id) => {}
+                if &**method == mcp::CANCELLED
+                    && (self.modern.cancel(id) || declared || !self.is_legacy(id)) => {}
             Kind::Notification { .. } if declared => {
                 if let Ok(upstream) = self.upstream().await {
                     upstream.notify(message).await;
@@ -129,9 +130,9 @@ impl Router {
         let (known, discovery) = (Arc::clone(&self.upstream), self.discovery.clone());
         let (remote, server) = (Arc::clone(&self.remote), self.server.clone());
         async move {
+            let direct = !remote.config.translate || discovery.speaks_modern().await?;
             let found = known.get_or_try_init(|| async {
-                let modern = discovery.speaks_modern().await?;
-                if modern || !remote.config.translate {
+                if direct {
                     return Ok(Arc::new(Upstream::Direct(server)));
                 }
                 Upgraded::new(remote, discovery).map(Upstream::Translated).map(Arc::new)
@@ -160,6 +161,7 @@ impl Router {
     async fn take_other_era(&self, message: Message) {
         if !self.remote.config.translate {
             log::warn!("{}", Failure::OtherEra);
+            self.counts.begin(mcp::INITIALIZE).end(metrics::Outcome::Failed);
             let refusal = era::Refusal::UnsupportedVersion(mcp::INITIALIZE.into());
             return self.write(&refusal.response(message.request_id())).await;
         }
@@ -168,6 +170,11 @@ impl Router {
             Arc::new(Downgraded::new(self.server.clone(), config, self.stdout.clone(), self.counts.clone()));
         *self.downgraded.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&downgraded));
         downgraded.take(message).await;
+    }
+
+    /// Whether a request may be one of the legacy client's.
+    fn is_legacy(&self, id: &RequestId) -> bool {
+        self.bridge.may_know(id) || self.downgraded().is_some()
     }
 
     fn downgraded(&self) -> Option<Arc<Downgraded>> {

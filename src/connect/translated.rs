@@ -1,13 +1,13 @@
 //! Clients and servers of different eras.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use tokio::sync::{Notify, mpsc};
-use tokio_util::task::{AbortOnDropHandle, TaskTracker};
+use tokio::sync::mpsc;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker, task_tracker::TaskTrackerToken};
 
 use super::{
     bridge::{Bridge, Out},
@@ -42,30 +42,79 @@ fn limits(config: &config::Connect) -> Limits {
 #[derive(Debug)]
 pub(super) struct Downgraded {
     server: Writer,
-    stdout: Writer,
-    waiting: Arc<Waiting>,
-    counts: Exchanges,
+    client: Arc<LegacyClient>,
     _passing: AbortOnDropHandle<()>,
 }
 
-/// The requests of the client that have no answer yet.
-#[derive(Debug, Default)]
-struct Waiting {
-    ids: Mutex<HashMap<RequestId, Running>>,
-    fewer: Notify,
+/// The client, and those of its requests that have no answer yet.
+#[derive(Debug)]
+struct LegacyClient {
+    stdout: Writer,
+    counts: Exchanges,
+    waiting: Mutex<HashMap<RequestId, Waiting>>,
+    open: TaskTracker,
 }
 
-impl Waiting {
-    fn ids(&self) -> MutexGuard<'_, HashMap<RequestId, Running>> {
-        self.ids.lock().unwrap_or_else(PoisonError::into_inner)
+#[derive(Debug)]
+struct Waiting {
+    running: Running,
+    /// It is `initialize`, which is never cancelled.
+    begins: bool,
+    /// Dropped when the answer is on its way.
+    open: TaskTrackerToken,
+}
+
+impl LegacyClient {
+    fn waiting(&self) -> MutexGuard<'_, HashMap<RequestId, Waiting>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits no more for `id`.
-    fn forget(&self, id: &RequestId, outcome: Outcome) {
-        if let Some(running) = self.ids().remove(id) {
-            running.end(outcome);
+    /// Notes a request; false when its id is that of another.
+    fn begin(&self, id: &RequestId, method: &str) -> bool {
+        let running = self.counts.begin(method);
+        match self.waiting().entry(id.clone()) {
+            Entry::Occupied(_) => false,
+            Entry::Vacant(free) => {
+                let begins = method == mcp::INITIALIZE;
+                free.insert(Waiting { running, begins, open: self.open.token() });
+                true
+            }
         }
-        self.fewer.notify_waiters();
+    }
+
+    fn cancel(&self, id: &RequestId) {
+        let cancelled = match self.waiting().entry(id.clone()) {
+            Entry::Occupied(entry) if !entry.get().begins => entry.remove(),
+            _ => return,
+        };
+        cancelled.running.end(Outcome::Cancelled);
+    }
+
+    /// Passes a message of the server's on: an answer only if it is waited for.
+    async fn pass(&self, message: Message) {
+        let mut _open = None;
+        if let Kind::Response { id: Some(id), is_error } = &message.kind {
+            let Some(waiting) = self.waiting().remove(id) else {
+                return log::info!("an answer of the server's is dropped: nobody waits for it");
+            };
+            waiting.running.end(if *is_error { Outcome::Error } else { Outcome::Ok });
+            _open = Some(waiting.open);
+        }
+        self.write(message).await;
+    }
+
+    async fn write(&self, message: Message) {
+        if self.stdout.send(message.line).await.is_err() {
+            log::debug!("a message is lost: standard output is closed");
+        }
+    }
+
+    /// Answers what still waits with `error`.
+    async fn give_up(&self, error: &ErrorObject) {
+        let left: Vec<_> = self.waiting().drain().collect();
+        for (id, _failed) in left {
+            self.write(error.response(Some(&id))).await;
+        }
     }
 }
 
@@ -73,54 +122,49 @@ impl Downgraded {
     /// `counts` counts the client's requests.
     pub(super) fn new(server: Server, config: &config::Connect, stdout: Writer, counts: Exchanges) -> Self {
         let mut legacy = upstream::Downgraded::new(Arc::new(server), limits(config));
-        let (server, waiting) = (legacy.stdin().clone(), Arc::<Waiting>::default());
-        let (out, answered) = (stdout.clone(), Arc::clone(&waiting));
-        let passing = tokio::spawn(async move {
-            while let Ok(from_server) = legacy.next().await {
-                if let Kind::Response { id: Some(id), is_error } = &from_server.message.kind {
-                    answered.forget(id, if *is_error { Outcome::Error } else { Outcome::Ok });
-                }
-                if out.send(from_server.message.line).await.is_err() {
-                    return;
-                }
+        let server = legacy.stdin().clone();
+        let (waiting, open) = (Mutex::default(), TaskTracker::new());
+        let client = Arc::new(LegacyClient { stdout, counts, waiting, open });
+        let passing = tokio::spawn({
+            let client = Arc::clone(&client);
+            async move {
+                let error = loop {
+                    match legacy.next().await {
+                        Ok(from_server) => client.pass(from_server.message).await,
+                        Err(error) => break error,
+                    }
+                };
+                client.give_up(&error).await;
             }
         });
-        Self { server, stdout, waiting, counts, _passing: AbortOnDropHandle::new(passing) }
+        Self { server, client, _passing: AbortOnDropHandle::new(passing) }
     }
 
     pub(super) async fn take(&self, message: Message) {
         match &message.kind {
-            Kind::Request { id, method, .. } => {
-                let running = self.counts.begin(method);
-                self.waiting.ids().insert(id.clone(), running);
+            Kind::Request { id, method, .. } if !self.client.begin(id, method) => {
+                let refused = ErrorObject::invalid("duplicate_id", "the id is that of a request in flight");
+                return self.client.write(refused.response(Some(id))).await;
             }
             Kind::Notification { method, about: Some(id) } if &**method == mcp::CANCELLED => {
-                self.waiting.forget(id, Outcome::Cancelled);
+                self.client.cancel(id);
             }
             _ => {}
         }
-        if self.server.send(message.line).await.is_err() {
-            log::warn!("a message of the client's is lost: its session has ended");
+        if let Err(e) = self.server.send(message.line).await {
+            self.client.give_up(&ErrorObject::internal("internal", format!("its translation: {e}"))).await;
         }
     }
 
-    /// Waits until every request has its answer.
+    /// Waits until every request has its answer; no more may come.
     pub(super) async fn answered(&self) {
-        loop {
-            let fewer = self.waiting.fewer.notified();
-            if self.waiting.ids().is_empty() {
-                return;
-            }
-            fewer.await;
-        }
+        self.client.open.close();
+        self.client.open.wait().await;
     }
 
     /// Answers what still waits with `error`.
     pub(super) async fn give_up(&self, error: &ErrorObject) {
-        let left: Vec<_> = self.waiting.ids().drain().map(|(id, _)| id).collect();
-        for id in left {
-            let _ = self.stdout.send(error.response(Some(&id)).line).await;
-        }
+        self.client.give_up(error).await;
     }
 }
 
@@ -232,8 +276,11 @@ impl Upgraded {
         };
         let server = RemoteSession::new(Arc::clone(&self.remote), self.discovery.clone());
         let (handle, session) = upstream::upgrade(server, setup, IDLE);
-        self.tasks
-            .spawn(async move { log::info!("a session with the server has ended: {:?}", session.await) });
+        self.tasks.spawn(async move {
+            // Not within the log's macro, which does nothing at all at a higher level.
+            let end = session.await;
+            log::info!("session u{number} with the server has ended: {end:?}");
+        });
         sessions.open.push((number, capabilities, handle.clone()));
         Ok(handle)
     }

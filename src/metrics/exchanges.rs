@@ -114,7 +114,7 @@ impl Exchanges {
             counts: Arc::clone(&self.0),
             method: known.unwrap_or(METHODS.len() - 1),
             began: Instant::now(),
-            outcome: Outcome::Failed,
+            outcome: Some(Outcome::Failed),
         }
     }
 
@@ -146,22 +146,29 @@ pub struct Running {
     counts: Arc<Counts>,
     method: usize,
     began: Instant,
-    outcome: Outcome,
+    /// `None` when it does not count.
+    outcome: Option<Outcome>,
 }
 
 impl Running {
     /// The request has ended.
     pub fn end(mut self, outcome: Outcome) {
-        self.outcome = outcome;
+        self.outcome = Some(outcome);
+    }
+
+    /// The request goes on as another, which counts in its place.
+    pub fn disown(mut self) {
+        self.outcome = None;
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
         self.counts.in_flight.dec();
+        let Some(ended) = self.outcome else { return };
         let series = self.counts.series(self.method);
         let counters = OUTCOMES.iter().zip(&series.total);
-        counters.filter(|((outcome, _), _)| *outcome == self.outcome).for_each(|(_, counter)| {
+        counters.filter(|((outcome, _), _)| *outcome == ended).for_each(|(_, counter)| {
             counter.inc();
         });
         series.seconds.observe(self.began.elapsed().as_secs_f64());
@@ -184,6 +191,7 @@ mod tests {
         running.end(Outcome::Ok);
         exchanges.begin("tools/call").end(Outcome::Error);
         drop(exchanges.begin("tools/call"));
+        exchanges.begin("tools/call").disown();
         assert_eq!(exchanges.0.in_flight.get(), 0);
         for outcome in ["ok", "error", "failed"] {
             assert_eq!(count(&exchanges, "tools/call", outcome), 1, "{outcome}");

@@ -4,13 +4,15 @@
 
 use std::sync::Arc;
 
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::discovery::error_code;
 use crate::{
     connect::{
         answer::{self, Answer},
-        exchange::Times,
+        bridge::NOTIFY_PATIENCE,
+        exchange::{self, Times},
         failure::Failure,
         remote::Remote,
     },
@@ -46,7 +48,8 @@ impl ModernServer for Server {
             let response = remote.post(remote.url(), headers.into_iter().collect(), &message.line).await?;
             Answer::of(response)?.taken_in().await
         };
-        if let Err(e) = sent.await {
+        let sent = timeout(NOTIFY_PATIENCE, sent).await;
+        if let Err(e) = sent.unwrap_or(Err(Failure::TimedOut(NOTIFY_PATIENCE))) {
             log::warn!("{} was not taken in: {e}", message.method().unwrap_or("a message"));
         }
     }
@@ -55,6 +58,10 @@ impl ModernServer for Server {
 impl Server {
     pub(in crate::connect) fn new(remote: Arc<Remote>) -> Self {
         Self(Arc::new(Shared { remote, tools: Catalog::default() }))
+    }
+
+    pub(super) fn remote(&self) -> &Remote {
+        &self.0.remote
     }
 
     /// Begins a request; `mirrors`: what headers repeat of its arguments is looked up.
@@ -147,6 +154,7 @@ impl Exchange<'_> {
             Answer::Events(mut events) => {
                 while let Some(message) = self.times.limit(events.next()).await? {
                     if self.pass(message).await {
+                        tokio::spawn(exchange::read_out(events));
                         return Ok(Refusal::None);
                     }
                 }

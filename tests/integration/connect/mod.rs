@@ -7,6 +7,7 @@ mod hostile;
 mod http_sse;
 mod lines;
 mod main_way;
+mod modern;
 mod proxy;
 mod revisions;
 mod session;
