@@ -153,7 +153,7 @@ pub(super) async fn to(id: &RequestId, answer: Answer) -> Result<Message, Failur
             }
         },
         Answer::Accepted | Answer::OnStream(_) => Err(Failure::NoAnswer),
-        Answer::Refused(refused) => Err(refused.failure().await),
+        Answer::Refused(refused) => under_id(refused.explain().await?, id),
     }
 }
 
@@ -192,11 +192,11 @@ impl Refused {
         )
     }
 
-    /// Reads what it says: itself again, and whether that is a JSON-RPC error.
-    pub(super) async fn read(self) -> (Self, bool) {
+    /// Reads what it says: itself again, and the JSON-RPC error that this is.
+    pub(super) async fn read(self) -> (Self, Option<Message>) {
         let text = self.body.read().await;
-        let is_error = rpc_error(&text).is_some();
-        (Self { body: Said::Read(text), ..self }, is_error)
+        let error = rpc_error(&text);
+        (Self { body: Said::Read(text), ..self }, error)
     }
 
     /// Adds what else was tried.

@@ -49,7 +49,7 @@ pub(super) enum Out {
 pub(super) struct Bridge {
     pub(super) remote: Arc<Remote>,
     pub(super) discovery: Discovery,
-    out: Out,
+    pub(super) out: Out,
     session: Mutex<Session>,
     in_flight: InFlight,
     /// Held while a lost session is opened again.

@@ -6,14 +6,16 @@ use tokio::time::timeout;
 
 use super::{
     answer::{self, Answer, Refused},
-    bridge::Bridge,
+    bridge::{Bridge, Out},
     failure::Failure,
     listen,
+    modern::error_code,
     transport::{Channel, http_sse::OPENING},
 };
 use crate::{
     config::Transport,
     jsonrpc::{Kind, Line, Message},
+    mcp,
 };
 
 impl Bridge {
@@ -39,23 +41,34 @@ impl Bridge {
     /// Source: revision 2026-07-28, `basic/versioning`, "Compatibility Matrix".
     async fn same_era(&self, answer: Answer) -> Result<Answer, Failure> {
         let is_error = |message: &Message| matches!(message.kind, Kind::Response { is_error: true, .. });
-        let (answer, refused) = match answer {
+        let (answer, refusal) = match answer {
             Answer::Refused(refused) => {
-                let (refused, is_error) = refused.read().await;
-                (Answer::Refused(refused), is_error)
+                let (refused, error) = refused.read().await;
+                (Answer::Refused(refused), error)
             }
             Answer::Json(body) => {
                 let messages = answer::json(body).await?;
-                let refuses = messages.iter().any(is_error);
-                (Answer::Read(messages), refuses)
+                let refusal = messages.iter().find(|message| is_error(message)).cloned();
+                (Answer::Read(messages), refusal)
             }
-            answer => (answer, false),
+            answer => (answer, None),
         };
-        // A question that can't be asked changes nothing about the answer.
-        if refused && self.discovery.speaks_modern().await.unwrap_or(false) {
+        let Some(refusal) = refusal else { return Ok(answer) };
+        self.doubt(&refusal).await;
+        // A question that can't be asked changes nothing about the answer. A translation has been chosen already.
+        let translated = matches!(self.out, Out::Translator(_));
+        if !translated && self.discovery.speaks_modern().await.unwrap_or(false) {
             return Err(Failure::OtherEra);
         }
         Ok(answer)
+    }
+
+    /// Looks at an error that answers `initialize`: a server that speaks modern revisions only is none that is known to
+    /// be legacy.
+    pub(super) async fn doubt(&self, refusal: &Message) {
+        if error_code(&refusal.line) == Some(mcp::code::UNSUPPORTED_VERSION) {
+            self.discovery.doubt().await;
+        }
     }
 
     /// Tries HTTP+SSE. If it is not spoken either, the refusal stands.

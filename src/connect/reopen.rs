@@ -66,6 +66,7 @@ impl Bridge {
         let initialize = &memory.initialize;
         let answer = channel.ask(&self.remote, &initialize.line, &initialize.id).await?;
         if matches!(answer.kind, Kind::Response { is_error: true, .. }) {
+            self.doubt(&answer).await;
             return Err(Failure::SessionLost("the server refused initialize".to_owned()));
         }
         channel.speaks(same_version(&answer.line, &memory.version)?);

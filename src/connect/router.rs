@@ -48,8 +48,8 @@ pub(super) struct Router {
     downgraded: Mutex<Option<Arc<Downgraded>>>,
     /// The modern client.
     modern: Arc<modern::Client>,
-    /// What the modern client's requests go to.
-    upstream: Arc<OnceCell<Arc<Upstream<Upgraded>>>>,
+    /// What its requests go to, when the server is of the other era.
+    upgraded: Arc<OnceCell<Arc<Upgraded>>>,
 }
 
 impl Router {
@@ -63,7 +63,7 @@ impl Router {
             bridge: Bridge::new(Arc::clone(&remote), discovery.clone(), out, counts.clone()),
             downgraded: Mutex::default(),
             modern: modern::Client::new(stdout.clone(), remote.config.retry, counts.clone()),
-            upstream: Arc::default(),
+            upgraded: Arc::default(),
             remote,
             server,
             discovery,
@@ -125,19 +125,17 @@ impl Router {
         }
     }
 
-    /// What the modern client's requests go to, found out with the first of them.
+    /// What a request of the modern client's goes to. The first finds out.
     fn upstream(&self) -> impl Future<Output = Result<Arc<Upstream<Upgraded>>, Failure>> + Send + 'static {
-        let (known, discovery) = (Arc::clone(&self.upstream), self.discovery.clone());
+        let (upgraded, discovery) = (Arc::clone(&self.upgraded), self.discovery.clone());
         let (remote, server) = (Arc::clone(&self.remote), self.server.clone());
         async move {
-            let direct = !remote.config.translate || discovery.speaks_modern().await?;
-            let found = known.get_or_try_init(|| async {
-                if direct {
-                    return Ok(Arc::new(Upstream::Direct(server)));
-                }
-                Upgraded::new(remote, discovery).map(Upstream::Translated).map(Arc::new)
-            });
-            found.await.cloned()
+            if !remote.config.translate || discovery.speaks_modern().await? {
+                return Ok(Arc::new(Upstream::Direct(server)));
+            }
+            let upgraded =
+                upgraded.get_or_try_init(|| async { Upgraded::new(remote, discovery).map(Arc::new) });
+            Ok(Arc::new(Upstream::Translated(Arc::clone(upgraded.await?))))
         }
     }
 
@@ -226,7 +224,7 @@ impl Router {
         self.modern.leave();
         self.downgraded.lock().unwrap_or_else(PoisonError::into_inner).take();
         let upgraded = async {
-            if let Some(Upstream::Translated(upgraded)) = self.upstream.get().map(|upstream| &**upstream) {
+            if let Some(upgraded) = self.upgraded.get() {
                 upgraded.end().await;
             }
         };

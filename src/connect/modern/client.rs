@@ -29,7 +29,7 @@ const MAX_IN_FLIGHT: usize = 1024;
 #[derive(Debug)]
 pub(in crate::connect) enum Upstream<T> {
     Direct(Server),
-    Translated(T),
+    Translated(Arc<T>),
 }
 
 impl<T: ModernServer> ModernServer for Upstream<T> {

@@ -34,6 +34,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(in crate::connect) struct Discovery {
     server: Server,
     asked: Arc<Asked>,
+    /// The configuration says it.
+    fixed: bool,
 }
 
 #[derive(Debug)]
@@ -52,7 +54,12 @@ impl Discovery {
             (Protocol::Legacy, _) | (Protocol::Auto, Transport::Sse) => Some(Ok(false)),
             (Protocol::Auto, _) => None,
         };
-        Self { server, asked: Arc::new(Asked { last: Mutex::new(known), attempts: AtomicU64::default() }) }
+        let fixed = known.is_some();
+        Self {
+            server,
+            fixed,
+            asked: Arc::new(Asked { last: Mutex::new(known), attempts: AtomicU64::default() }),
+        }
     }
 
     /// Whether the server speaks the modern revision; it may speak legacy ones too. A failure leaves that open.
@@ -71,6 +78,13 @@ impl Discovery {
         *last = Some(outcome.clone());
         self.asked.attempts.fetch_add(1, Ordering::AcqRel);
         outcome
+    }
+
+    /// The server does not behave like what it was taken for: another may have taken its place, and is asked anew.
+    pub(in crate::connect) async fn doubt(&self) {
+        if !self.fixed {
+            *self.asked.last.lock().await = None;
+        }
     }
 
     async fn ask(&self) -> Result<bool, Failure> {
@@ -131,7 +145,7 @@ fn is_modern(answer: &Message) -> bool {
 }
 
 /// The code of an error response.
-pub(super) fn error_code(line: &Line) -> Option<i32> {
+pub(in crate::connect) fn error_code(line: &Line) -> Option<i32> {
     #[derive(Deserialize)]
     struct Response {
         error: Error,

@@ -6,6 +6,6 @@ mod server;
 
 pub(super) use self::{
     client::{Client, Upstream},
-    discovery::Discovery,
+    discovery::{Discovery, error_code},
     server::Server,
 };

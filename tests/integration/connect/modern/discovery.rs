@@ -200,3 +200,32 @@ fn without_translation_a_modern_client_gets_the_legacy_servers_own_refusal() {
     refuse(request, "400 Bad Request", -32000, &json!({"from": "the server"}));
     assert_eq!(pair.client.next_message()["error"]["data"]["from"], "the server");
 }
+
+#[test]
+fn a_server_that_comes_back_in_the_other_era_is_asked_again() {
+    let (mut pair, discover) = asking("");
+    refuse(discover, "404 Not Found", -32601, &json!({}));
+    let initialize = pair.remote.asked("initialize");
+    opened(initialize, "s");
+    pair.remote.asked("notifications/initialized").accepted();
+    pair.remote.get().respond("405 Method Not Allowed", &[], b"");
+    // A modern server knows no sessions, and refuses to open one.
+    pair.remote.asked("prompts/list").respond("404 Not Found", &[], b"");
+    let supported = json!({"supported": ["2026-07-28"], "requested": "2025-11-25"});
+    refuse(pair.remote.asked("initialize"), "400 Bad Request", -32022, &supported);
+    assert_eq!(pair.client.next_message()["error"]["data"]["reason"], "session_lost");
+    pair.ask(&Request::new(1, "prompts/list", json!({})));
+    pair.remote.asked(DISCOVER).result(&discovered());
+    is_modern(pair);
+
+    // Or it has become one before the first session.
+    let (mut pair, discover) = asking("");
+    refuse(discover, "404 Not Found", -32601, &json!({}));
+    refuse(pair.remote.asked("initialize"), "400 Bad Request", -32022, &supported);
+    // It might speak HTTP+SSE.
+    pair.remote.get().respond("405 Method Not Allowed", &[], b"");
+    assert_eq!(pair.client.next_message()["error"]["data"]["reason"], "not_legacy");
+    pair.ask(&Request::new(1, "prompts/list", json!({})));
+    pair.remote.asked(DISCOVER).result(&discovered());
+    is_modern(pair);
+}
