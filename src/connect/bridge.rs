@@ -7,7 +7,7 @@ use std::{
 
 use tokio::{
     sync::{Notify, oneshot, watch},
-    time::timeout,
+    time::{sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -19,7 +19,7 @@ use super::{
     in_flight::{InFlight, Waiting},
     listen,
     modern::Discovery,
-    remote::Remote,
+    remote::{Delays, Remote},
     session::Session,
 };
 use crate::{
@@ -133,7 +133,7 @@ impl Bridge {
                     let _ = timeout(LISTEN_PATIENCE, self.listen()).await;
                 }
             }
-            Kind::Response { .. } => self.notify(&message.line, "an answer").await,
+            Kind::Response { .. } => self.answer_server(&message.line).await,
         }
         Outcome::Done
     }
@@ -202,6 +202,29 @@ impl Bridge {
         let sent = timeout(NOTIFY_PATIENCE, async { self.send(line).await?.taken_in().await }).await;
         if let Err(e) = sent.unwrap_or(Err(Failure::TimedOut(NOTIFY_PATIENCE))) {
             log::warn!("{what} was not taken in: {e}");
+        }
+    }
+
+    /// Sends the client's answer to a request of the server's. It is sent again when its connection breaks: a server takes
+    /// one answer to each of its requests, and waits long for one that was lost.
+    async fn answer_server(self: &Arc<Self>, line: &Line) {
+        let sent = async {
+            let mut delays = Delays::new(self.remote.config.retry);
+            loop {
+                let broken = match async { self.send(line).await?.taken_in().await }.await {
+                    Err(broken @ Failure::Broken(_)) => broken,
+                    done => return done,
+                };
+                match delays.next() {
+                    Some(delay) => sleep(delay).await,
+                    None => return Err(broken),
+                }
+            }
+        };
+        if let Err(e) =
+            timeout(NOTIFY_PATIENCE, sent).await.unwrap_or(Err(Failure::TimedOut(NOTIFY_PATIENCE)))
+        {
+            log::warn!("an answer was not taken in: {e}");
         }
     }
 

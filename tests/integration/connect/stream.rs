@@ -163,3 +163,24 @@ fn what_is_no_message_on_a_stream_is_passed_over() {
     assert_eq!(pair.client.next_message()["method"], "notifications/a");
     pair.client.logged("an event of the server's is dropped");
 }
+
+#[test]
+fn an_answer_to_the_server_is_sent_again_when_its_connection_breaks() {
+    let mut pair = Pair::open();
+    pair.client.ask("a", "tools/call", &json!({}));
+    let mut events = pair.remote.post().events();
+    events.message(&json!({"jsonrpc": "2.0", "id": 7, "method": "elicitation/create", "params": {}}));
+    assert_eq!(pair.client.next_message()["method"], "elicitation/create");
+    let answer = json!({"jsonrpc": "2.0", "id": 7, "result": {"action": "decline"}});
+    pair.client.message(&answer);
+    for _ in 0..2 {
+        let lost = pair.remote.post();
+        assert_eq!(lost.message(), answer);
+        lost.raw(b"");
+    }
+    let taken = pair.remote.post();
+    assert_eq!(taken.message(), answer);
+    taken.accepted();
+    events.result(&json!({}));
+    assert_eq!(pair.client.next_message()["id"], "a");
+}
