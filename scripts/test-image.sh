@@ -152,8 +152,7 @@ test_mutual_tls() {
   podman exec bridge mcp-bridge health --ready >/dev/null || fail 'not ready'
   calls_add || fail 'the tool did not say 42'
   eventually 'the call in the log' logged 'POST /mcp .*name=add .*status=200'
-  curl --silent http://localhost:9090/metrics | grep -q '^mcp_bridge_requests_total{method="tools/call",outcome="ok"} 1$' ||
-    fail 'the call is not in the metrics'
+  eventually 'the call in the metrics' counted '^mcp_bridge_requests_total{method="tools/call",outcome="ok"} 1$'
   ! timeout 10 curl --silent --cacert "$certs/ca.crt" https://localhost:8443/health 2>/dev/null || fail 'it asks for no certificate'
   eventually 'an end of the orphans' no_orphans
 
@@ -179,7 +178,7 @@ test_mutual_tls() {
 
 test_fips() {
   start fips.yaml --volume "$fips:$fips:ro" --env "OPENSSL_CONF=$fips/openssl.cnf"
-  podman logs bridge 2>&1 | grep -q 'FIPS mode: ' || fail 'not in FIPS mode'
+  podman logs bridge 2>&1 | matches 'FIPS mode: ' || fail 'not in FIPS mode'
   podman healthcheck run bridge || fail 'unhealthy in FIPS mode'
   ! s_client -groups X25519 >/dev/null 2>&1 || fail 'X25519 is not approved'
   s_client -groups P-256 >/dev/null 2>&1 || fail 'P-256 is approved'
@@ -208,7 +207,7 @@ calls_add() {
     '{"jsonrpc":"2.0","method":"notifications/initialized"}' \
     '{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"name":"add","arguments":{"a":19,"b":23}}}' |
     podman_run --rm --interactive --volume "$work/mounted:/certs:ro" "$image/bridge" connect https://localhost:8443/mcp \
-      --ca-cert /certs/ca.crt --cert /certs/client.crt --key /certs/client.key 2>/dev/null | grep -q '"text":"42"'
+      --ca-cert /certs/ca.crt --cert /certs/client.crt --key /certs/client.key 2>/dev/null | matches '"text":"42"'
 }
 
 s_client() {
@@ -225,12 +224,25 @@ renewed() {
 }
 
 logged() {
-  podman logs bridge 2>&1 | grep -q "$1"
+  podman logs bridge 2>&1 | matches "$1"
+}
+
+counted() {
+  curl --silent http://localhost:9090/metrics | matches "$1"
 }
 
 # Neither running nor zombies.
 no_orphans() {
-  ! podman exec bridge sh -c 'cat /proc/[0-9]*/comm 2>/dev/null' | grep -qx sleep
+  local running
+  # `cat` fails for a process that ends meanwhile.
+  running=$(podman exec bridge sh -c 'cat /proc/[0-9]*/comm 2>/dev/null || true') || return 1
+  ! grep -qx sleep <<<"$running"
+}
+
+# Whether what it reads matches. Unlike `grep -q` it reads all of it, since with pipefail a writer that is cut off
+# makes a failure of a match.
+matches() {
+  grep -q "$@" <<<"$(cat)"
 }
 
 # The condition $2..., named $1.

@@ -50,7 +50,7 @@ test_rpm() {
   for need in 'libssl.so.3()(64bit)' 'libcrypto.so.3(OPENSSL_3.0.0)(64bit)' systemd shadow-utils ca-certificates; do
     grep -qxF "$need" <<<"$requires" || fail "the rpm does not require $need"
   done
-  rpm -qp --scripts "$1" | grep -q 'useradd --system' || fail 'the rpm does not make its user'
+  grep -q 'useradd --system' <<<"$(rpm -qp --scripts "$1")" || fail 'the rpm does not make its user'
   echo "rpm: its files, owners and requirements are as they should be"
 }
 
