@@ -1,14 +1,18 @@
 //! Newline framing with a bound on the length of a line.
 
-use std::io;
+use std::{
+    future::poll_fn,
+    io,
+    mem::MaybeUninit,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
 
 use bytes::{Bytes, BytesMut};
-use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 
 /// How much is read at once.
 const READ_SIZE: usize = 16 * 1024;
-/// A buffer that grew beyond this for one long line is given back.
-const KEEP: usize = 256 * 1024;
 
 /// What stood between two newlines.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,8 +65,9 @@ impl<R: AsyncRead + Unpin> Lines<R> {
     }
 
     async fn fill(&mut self) -> io::Result<()> {
-        if self.buffer.is_empty() && self.buffer.capacity() > KEEP {
+        if self.buffer.is_empty() {
             self.buffer = BytesMut::new();
+            return poll_fn(|cx| self.poll_begin(cx)).await;
         }
         if self.buffer.capacity() - self.buffer.len() < READ_SIZE / 2 {
             // Doubling keeps the copying of a long line linear.
@@ -72,6 +77,16 @@ impl<R: AsyncRead + Unpin> Lines<R> {
             self.ended = true;
         }
         Ok(())
+    }
+
+    /// Reads the beginning of a line. Whoever is silent, as most are most of the time, is waited for without a buffer.
+    fn poll_begin(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut space = [const { MaybeUninit::uninit() }; READ_SIZE];
+        let mut read = ReadBuf::uninit(&mut space);
+        ready!(Pin::new(&mut self.reader).poll_read(cx, &mut read))?;
+        self.buffer.extend_from_slice(read.filled());
+        self.ended = read.filled().is_empty();
+        Poll::Ready(Ok(()))
     }
 
     /// Cuts the next line out of what has been read.
@@ -137,10 +152,10 @@ mod tests {
         struct Parts(std::collections::VecDeque<Vec<u8>>);
         impl AsyncRead for Parts {
             fn poll_read(
-                mut self: std::pin::Pin<&mut Self>,
-                _: &mut std::task::Context<'_>,
-                buf: &mut tokio::io::ReadBuf<'_>,
-            ) -> std::task::Poll<io::Result<()>> {
+                mut self: Pin<&mut Self>,
+                _: &mut Context<'_>,
+                buf: &mut ReadBuf<'_>,
+            ) -> Poll<io::Result<()>> {
                 if let Some(mut part) = self.0.pop_front() {
                     let n = part.len().min(buf.remaining());
                     buf.put_slice(&part[..n]);
@@ -148,7 +163,7 @@ mod tests {
                         self.0.push_front(part.split_off(n));
                     }
                 }
-                std::task::Poll::Ready(Ok(()))
+                Poll::Ready(Ok(()))
             }
         }
         Parts(parts.iter().map(|p| p.to_vec()).collect())
@@ -172,6 +187,29 @@ mod tests {
         assert_eq!(out, [line("a"), Framed::TooLong { length: 10_000, head }, line("b")]);
         let out = all(&[&[b'x'; 101], b"\n", &[b'y'; 100], b"\n"], 100).await;
         assert!(matches!(&out[..], [Framed::TooLong { length: 101, .. }, Framed::Line(l)] if l.len() == 100));
+    }
+
+    #[tokio::test]
+    async fn waiting_takes_no_memory() {
+        let (mut writer, reader) = tokio::io::duplex(100_000);
+        let mut lines = Lines::new(reader, 100_000);
+        for length in [3, 50_000] {
+            let text = vec![b'x'; length];
+            tokio::io::AsyncWriteExt::write_all(&mut writer, &[&text, &b"\n"[..]].concat()).await.unwrap();
+            assert_eq!(lines.next().await.unwrap(), Some(Framed::Line(text.into())));
+            assert!(polled_once(lines.next()).await.is_none());
+            assert_eq!(lines.buffer.capacity(), 0);
+        }
+    }
+
+    /// What a future says when it is polled once.
+    async fn polled_once<F: Future>(future: F) -> Option<F::Output> {
+        let mut future = std::pin::pin!(future);
+        poll_fn(|cx| match future.as_mut().poll(cx) {
+            Poll::Ready(output) => Poll::Ready(Some(output)),
+            Poll::Pending => Poll::Ready(None),
+        })
+        .await
     }
 
     #[tokio::test]

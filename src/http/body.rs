@@ -143,7 +143,7 @@ pub enum BodyError {
 }
 
 /// Reads a whole body of at most `max` bytes within `patience`.
-pub async fn collect(body: Incoming, max: usize, patience: Duration) -> Result<Bytes, BodyError> {
+pub async fn collect(body: &mut Incoming, max: usize, patience: Duration) -> Result<Bytes, BodyError> {
     use hyper::body::Body as _;
     // What is announced as too large is not read at all.
     let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
@@ -154,7 +154,7 @@ pub async fn collect(body: Incoming, max: usize, patience: Duration) -> Result<B
 }
 
 /// Puts the pieces into one buffer of the size that was announced, so that no body is held twice.
-async fn gather(mut body: Incoming, announced: usize, max: usize) -> Result<Bytes, BodyError> {
+async fn gather(body: &mut Incoming, announced: usize, max: usize) -> Result<Bytes, BodyError> {
     let (mut first, mut all) = (Bytes::new(), BytesMut::new());
     while let Some(frame) = body.frame().await {
         let Ok(piece) = frame.map_err(|_| BodyError::Broken)?.into_data() else { continue };

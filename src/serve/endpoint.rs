@@ -27,7 +27,10 @@ use crate::{
 };
 
 /// Answers a request to the endpoint.
-pub(super) async fn answer(visit: Visit<'_>, request: Request<Incoming>) -> Result<Response<Body>, Refusal> {
+pub(super) async fn answer(
+    visit: Visit<'_>,
+    request: &mut Request<Incoming>,
+) -> Result<Response<Body>, Refusal> {
     match *request.method() {
         Method::POST => post(visit, request).await,
         Method::GET | Method::DELETE if modern::is_announced(request.headers()) => {
@@ -41,7 +44,7 @@ pub(super) async fn answer(visit: Visit<'_>, request: Request<Incoming>) -> Resu
 
 impl Visit<'_> {
     /// What the request's body holds, within its bounds.
-    pub(super) async fn payload(&mut self, body: Incoming) -> Result<Payload, Refusal> {
+    pub(super) async fn payload(&mut self, body: &mut Incoming) -> Result<Payload, Refusal> {
         let config = &self.settings.config;
         let body = http::collect(body, config.max_body_size, config.read_timeout);
         let body = body.await.map_err(Refusal::Body)?;
@@ -54,7 +57,7 @@ impl Visit<'_> {
     }
 }
 
-async fn post(mut visit: Visit<'_>, request: Request<Incoming>) -> Result<Response<Body>, Refusal> {
+async fn post(mut visit: Visit<'_>, request: &mut Request<Incoming>) -> Result<Response<Body>, Refusal> {
     let accepts = Accepts::of(request.headers());
     if !accepts.json && !accepts.events {
         return Err(Refusal::NotAcceptable("application/json and text/event-stream"));
@@ -62,21 +65,23 @@ async fn post(mut visit: Visit<'_>, request: Request<Incoming>) -> Result<Respon
     if !media::is_json(request.headers()) {
         return Err(Refusal::ContentType);
     }
-    let (mut head, body) = request.into_parts();
-    let payload = visit.payload(body).await;
-    if is_modern(&head.headers, &payload) {
-        if let Some(departure) = head.extensions.remove::<http::Departure>() {
+    let payload = visit.payload(request.body_mut()).await;
+    let headers = request.headers();
+    if is_modern(headers, &payload) {
+        if let Some(departure) = request.extensions().get::<http::Departure>() {
             departure.ends_request();
         }
         return match payload? {
-            Payload::Single(message) => modern::answer(visit, &head.headers, message, accepts).await,
+            // Boxed, as is all that most requests don't need: the future of a request is copied, and is kept with its
+            // connection.
+            Payload::Single(message) => Box::pin(modern::answer(visit, headers, message, accepts)).await,
             Payload::Batch(_) => Err(NO_BATCHES),
         };
     }
-    let session = session(&mut visit, &head.headers)?;
-    check_version(&head.headers, session.as_deref())?;
+    let session = session(&mut visit, headers)?;
+    check_version(headers, session.as_deref())?;
     match (session, payload?) {
-        (None, Payload::Single(message)) => open(visit, message, accepts).await,
+        (None, Payload::Single(message)) => Box::pin(open(visit, message, accepts)).await,
         (None, Payload::Batch(_)) => Err(Refusal::NoSession),
         (Some(live), Payload::Single(message)) => {
             pass(visit.settings, &live, vec![message], accepts, false).await

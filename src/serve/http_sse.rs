@@ -26,7 +26,7 @@ pub(super) const MESSAGES_PATH: &str = "/messages";
 const SESSION_PARAMETER: &str = "sessionId=";
 
 /// `GET /sse`: a session, with its stream as the answer.
-pub(super) async fn open(visit: Visit<'_>, request: Request<Incoming>) -> Result<Response<Body>, Refusal> {
+pub(super) async fn open(visit: Visit<'_>, request: &Request<Incoming>) -> Result<Response<Body>, Refusal> {
     let Visit { app, settings, principal, entry } = visit;
     if request.method() != Method::GET {
         return Err(Refusal::MethodOf("GET"));
@@ -54,7 +54,7 @@ pub(super) async fn open(visit: Visit<'_>, request: Request<Incoming>) -> Result
 /// `POST /messages?sessionId=…`: a message, whose answer comes by the stream.
 pub(super) async fn post(
     mut visit: Visit<'_>,
-    request: Request<Incoming>,
+    request: &mut Request<Incoming>,
 ) -> Result<Response<Body>, Refusal> {
     if request.method() != Method::POST {
         return Err(Refusal::MethodOf("POST"));
@@ -66,7 +66,7 @@ pub(super) async fn post(
     let live = visit.app.sessions.find(id, &visit.principal, Transport::HttpSse);
     let live = live.ok_or(Refusal::UnknownSession)?;
     visit.entry.session(&live);
-    match visit.payload(request.into_body()).await? {
+    match visit.payload(request.body_mut()).await? {
         Payload::Single(message) => take(&live, message).await,
         Payload::Batch(_) => Err(NO_BATCHES),
     }

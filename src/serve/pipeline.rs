@@ -63,11 +63,11 @@ enum Route {
 pub(super) struct Pipeline(pub(super) Arc<App>);
 
 impl Door for Pipeline {
-    async fn handle(&self, request: Request<Incoming>, peer: Arc<Peer>) -> Response<Body> {
+    async fn handle(&self, mut request: Request<Incoming>, peer: Arc<Peer>) -> Response<Body> {
         let app = &self.0;
         let probe = matches!(request.uri().path(), HEALTH_PATH | READY_PATH);
         let mut entry = app.log.begin(&request, &peer, probe);
-        let response = app.answer(request, &peer, &mut entry).await;
+        let response = app.answer(&mut request, &peer, &mut entry).await;
         entry.answered(response.status());
         response.map(|body| body.tallied(entry))
     }
@@ -90,7 +90,7 @@ impl App {
 
     async fn answer(
         self: &Arc<Self>,
-        request: Request<Incoming>,
+        request: &mut Request<Incoming>,
         peer: &Peer,
         entry: &mut Entry,
     ) -> Response<Body> {
@@ -98,7 +98,7 @@ impl App {
         let Some(cors) = &settings.access.cors else {
             return self.answer_one(&settings, request, peer, entry).await;
         };
-        if let Some(preflight) = cors.preflight(&request) {
+        if let Some(preflight) = cors.preflight(request) {
             return preflight;
         }
         let mut asked = HeaderMap::new();
@@ -113,7 +113,7 @@ impl App {
     async fn answer_one(
         self: &Arc<Self>,
         settings: &Settings,
-        request: Request<Incoming>,
+        request: &mut Request<Incoming>,
         peer: &Peer,
         entry: &mut Entry,
     ) -> Response<Body> {
@@ -129,7 +129,7 @@ impl App {
     async fn steps(
         self: &Arc<Self>,
         settings: &Settings,
-        request: Request<Incoming>,
+        request: &mut Request<Incoming>,
         peer: &Peer,
         entry: &mut Entry,
     ) -> Result<Response<Body>, Refusal> {
@@ -138,13 +138,13 @@ impl App {
             Route::Health => Ok(monitor::health()),
             Route::Ready => Ok(monitor::readiness(&*self.upstreams).await),
             route => {
-                settings.access.gate.check(&request)?;
+                settings.access.gate.check(request)?;
                 let principal = settings.principal(request.headers(), peer)?;
                 entry.principal(&principal);
                 let visit = Visit { app: self, settings, principal, entry };
                 match route {
-                    Route::Sse => http_sse::open(visit, request).await,
-                    Route::Messages => http_sse::post(visit, request).await,
+                    Route::Sse => Box::pin(http_sse::open(visit, request)).await,
+                    Route::Messages => Box::pin(http_sse::post(visit, request)).await,
                     _ => endpoint::answer(visit, request).await,
                 }
             }
