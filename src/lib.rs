@@ -22,3 +22,4 @@ pub mod session;
 pub mod text;
 pub mod tls;
 pub mod upstream;
+pub mod word;

@@ -70,7 +70,7 @@ struct Desk {
 }
 
 impl Door for Desk {
-    async fn handle(&self, request: Request<Incoming>, _: Arc<Peer>) -> Response<Body> {
+    async fn handle(&self, request: &mut Request<Incoming>, _: &Arc<Peer>) -> Response<Body> {
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             return http::plain(StatusCode::METHOD_NOT_ALLOWED, "GET and HEAD only");
         }

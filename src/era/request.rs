@@ -9,6 +9,7 @@ use super::Refusal;
 use crate::{
     jsonrpc::{self, Kind, Line, Message, Object, RequestId},
     mcp::{self, meta},
+    word::Word,
 };
 
 /// A request of a modern client.
@@ -129,7 +130,8 @@ pub(super) fn params(message: &str) -> Result<Object<'_>, serde_json::Error> {
 ///
 /// The substring test spares most legacy messages a second reading.
 pub fn declared_version(message: &Message) -> Option<Box<str>> {
-    memchr::memmem::find(message.line.bytes(), meta::PROTOCOL_VERSION.as_bytes())?;
+    static KEY: Word = Word::new(meta::PROTOCOL_VERSION);
+    KEY.find_in(message.line.bytes())?;
     let params = params(message.line.as_str()).ok()?;
     let meta = params.object("_meta").ok()?;
     meta.read::<Cow<str>>(meta::PROTOCOL_VERSION).map(Into::into)

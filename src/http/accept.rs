@@ -26,8 +26,8 @@ pub trait Door: Clone + Send + Sync + 'static {
     /// Answers one request of `peer`.
     fn handle(
         &self,
-        request: Request<Incoming>,
-        peer: Arc<Peer>,
+        request: &mut Request<Incoming>,
+        peer: &Arc<Peer>,
     ) -> impl Future<Output = Response<Body>> + Send;
 }
 

@@ -134,7 +134,7 @@ impl<D: Door> Shared<D> {
             (Some(_), First::Http(_)) => {
                 self.no_handshake(HandshakeError::PLAIN_HTTP);
                 log::info!("{peer}: plain HTTP on the TLS port, refused");
-                refuse_plain_http(stream).await;
+                Box::pin(refuse_plain_http(stream)).await;
             }
             (Some(acceptor), First::Tls) => {
                 let (limit, began) = (self.limits.handshake_timeout, std::time::Instant::now());
@@ -180,13 +180,13 @@ impl<D: Door> Shared<D> {
             request.extensions_mut().insert(activity.departure());
             let (door, peer, in_flight) = (door.clone(), Arc::clone(&peer), activity.begin());
             async move {
-                let response: Response<Body> = door.handle(request, peer).await;
+                let response: Response<Body> = door.handle(&mut request, &peer).await;
                 Ok::<_, Infallible>(response.map(|body| body.hold(in_flight)))
             }
         };
         let ended = match version {
             Version::Http1 => self.http1(io, handler, &asked).await,
-            Version::Http2 => self.http2(io, handler, &asked).await,
+            Version::Http2 => Box::pin(self.http2(io, handler, &asked)).await,
         };
         if let Err(e) = ended {
             log::debug!("{name}: connection ended: {}", causes(&e));
@@ -201,7 +201,7 @@ impl<D: Door> Shared<D> {
     {
         let mut builder = http1::Builder::new();
         builder.header_read_timeout(None).max_buf_size(self.limits.max_header_size.max(LEAST_BUFFER));
-        let connection = builder.serve_connection(io, service_fn(handler));
+        let connection = pin!(builder.serve_connection(io, service_fn(handler)));
         self.until_stopped(connection, activity, http1::Connection::graceful_shutdown).await
     }
 
@@ -209,14 +209,14 @@ impl<D: Door> Shared<D> {
     /// its first request.
     async fn until_stopped<C>(
         &self,
-        connection: C,
+        mut connection: Pin<&mut C>,
         activity: &Activity,
         stop: impl FnOnce(Pin<&mut C>),
     ) -> hyper::Result<()>
     where
         C: Future<Output = hyper::Result<()>>,
     {
-        let (mut connection, stop_asked) = (pin!(connection), pin!(self.stop.cancelled()));
+        let stop_asked = pin!(self.stop.cancelled());
         tokio::select! {
             ended = connection.as_mut() => return ended,
             () = Aside::new(stop_asked) => {}
@@ -249,7 +249,7 @@ impl<D: Door> Shared<D> {
             .initial_connection_window_size(CONNECTION_WINDOW)
             .keep_alive_interval(PING_INTERVAL)
             .keep_alive_timeout(PING_PATIENCE);
-        let connection = builder.serve_connection(io, service_fn(handler));
+        let connection = pin!(builder.serve_connection(io, service_fn(handler)));
         self.until_stopped(connection, activity, http2::Connection::graceful_shutdown).await
     }
 }

@@ -3,6 +3,8 @@
 use bytes::Bytes;
 use memchr::memchr3;
 
+use crate::word::Word;
+
 /// The text of one JSON value without anything that some reader could take for the end of a line.
 ///
 /// JSON allows line breaks between tokens only, and U+0085, U+2028 and U+2029 inside strings only, so the first
@@ -48,9 +50,10 @@ impl Line {
 
 /// Where the next line break is, and how many bytes it has.
 fn find_break(text: &[u8], mut from: usize) -> Option<(usize, usize)> {
+    static NEXT_LINE: Word = Word::new("\u{85}");
     loop {
         let ascii = memchr3(b'\n', b'\r', 0xE2, text.get(from..)?).map(|i| from + i);
-        let nel = memchr::memmem::find(&text[from..ascii.unwrap_or(text.len())], b"\xC2\x85");
+        let nel = NEXT_LINE.find_in(&text[from..ascii.unwrap_or(text.len())]);
         if let Some(i) = nel {
             return Some((from + i, 2));
         }

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use thiserror::Error;
 
 use super::{Kind, Line, Message, RequestId, code};
-use crate::mcp;
+use crate::{mcp, word::Word};
 
 /// Most messages in one batch.
 const MAX_BATCH: usize = 1000;
@@ -182,8 +182,8 @@ struct Params<'a> {
 
 /// `params._meta.progressToken`. The substring test spares most messages a second reading of their parameters.
 fn progress_token(params: &str) -> Option<RequestId> {
-    const KEY: &[u8] = b"progressToken";
-    memchr::memmem::find(params.as_bytes(), KEY)?;
+    static KEY: Word = Word::new("progressToken");
+    KEY.find_in(params.as_bytes())?;
     let params: Params = serde_json::from_str(params).ok()?;
     let meta: Params = serde_json::from_str(params.meta?.get()).ok()?;
     RequestId::from_json(meta.progress_token?.get())
@@ -210,7 +210,7 @@ pub struct About<'a> {
 
 /// Reads the parameters of a request that names a tool or prompt, or that belongs to a trace.
 pub fn about_message(message: &Message) -> About<'_> {
-    const KEY: &[u8] = b"traceparent";
+    static KEY: Word = Word::new("traceparent");
     #[derive(Deserialize)]
     struct Request<'a> {
         #[serde(borrow)]
@@ -233,7 +233,7 @@ pub fn about_message(message: &Message) -> About<'_> {
     }
     let text_of = message.line.as_str();
     let named = matches!(message.method(), Some(mcp::CALL_TOOL | mcp::GET_PROMPT));
-    if !named && memchr::memmem::find(text_of.as_bytes(), KEY).is_none() {
+    if !named && !KEY.is_in(text_of.as_bytes()) {
         return About::default();
     }
     let Ok(Request { params }) = serde_json::from_str(text_of) else { return About::default() };

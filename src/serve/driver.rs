@@ -58,7 +58,7 @@ pub(super) async fn drive(
     let end = run(&live, &mut upstream, times).await;
     forget();
     if matches!(end, End::Exited) {
-        let _ = timeout(LAST_OUTPUT, read_to_end(&live, upstream.parts().0)).await;
+        let _ = timeout(LAST_OUTPUT, Box::pin(read_to_end(&live, upstream.parts().0))).await;
     }
     live.stdin.close();
     let session = live.short_id().to_owned();
@@ -200,7 +200,11 @@ async fn route(live: &Live, FromServer { message, about }: FromServer) {
     logging::body(Some(live.short_id()), "from the MCP server", message.line.as_str());
     let outcome = live.state().session.from_server(message, about.as_ref(), Instant::now());
     match outcome {
-        Outcome::Deliver(delivery) => live.deliver(delivery).await,
+        Outcome::Deliver(delivery) => {
+            if let Err(delivery) = live.try_deliver(delivery) {
+                Box::pin(live.deliver(delivery)).await;
+            }
+        }
         Outcome::Held(driven_out) => driven_out.into_iter().for_each(|message| lost(live, &message)),
         Outcome::Ignore(why) => {
             log::warn!("session {}: a message of the child's is dropped: {why}", live.short_id());

@@ -28,7 +28,7 @@ use crate::{
 
 /// Answers a request to the endpoint.
 pub(super) async fn answer(
-    visit: Visit<'_>,
+    visit: &mut Visit<'_>,
     request: &mut Request<Incoming>,
 ) -> Result<Response<Body>, Refusal> {
     match *request.method() {
@@ -57,7 +57,7 @@ impl Visit<'_> {
     }
 }
 
-async fn post(mut visit: Visit<'_>, request: &mut Request<Incoming>) -> Result<Response<Body>, Refusal> {
+async fn post(visit: &mut Visit<'_>, request: &mut Request<Incoming>) -> Result<Response<Body>, Refusal> {
     let accepts = Accepts::of(request.headers());
     if !accepts.json && !accepts.events {
         return Err(Refusal::NotAcceptable("application/json and text/event-stream"));
@@ -78,7 +78,7 @@ async fn post(mut visit: Visit<'_>, request: &mut Request<Incoming>) -> Result<R
             Payload::Batch(_) => Err(NO_BATCHES),
         };
     }
-    let session = session(&mut visit, headers)?;
+    let session = session(visit, headers)?;
     check_version(headers, session.as_deref())?;
     match (session, payload?) {
         (None, Payload::Single(message)) => Box::pin(open(visit, message, accepts)).await,
@@ -111,7 +111,7 @@ fn check_batch(live: &Live, messages: &[Message]) -> Result<(), Refusal> {
 }
 
 /// Begins a session with `initialize`.
-async fn open(visit: Visit<'_>, message: Message, accepts: Accepts) -> Result<Response<Body>, Refusal> {
+async fn open(visit: &mut Visit<'_>, message: Message, accepts: Accepts) -> Result<Response<Body>, Refusal> {
     let Visit { app, settings, principal, entry } = visit;
     let id = match &message.kind {
         Kind::Request { id, method, .. } if &**method == mcp::INITIALIZE => id.clone(),
@@ -264,11 +264,11 @@ fn ended(items: &[Item], accepts: Accepts) -> Response<Body> {
     }
 }
 
-fn get(mut visit: Visit<'_>, headers: &HeaderMap) -> Result<Response<Body>, Refusal> {
+fn get(visit: &mut Visit<'_>, headers: &HeaderMap) -> Result<Response<Body>, Refusal> {
     if !Accepts::of(headers).events {
         return Err(Refusal::NotAcceptable("text/event-stream"));
     }
-    let live = session(&mut visit, headers)?.ok_or(Refusal::NoSession)?;
+    let live = session(visit, headers)?.ok_or(Refusal::NoSession)?;
     check_version(headers, Some(&live))?;
     let last = last_event(headers)?;
     let inbox = live.listen(last).map_err(|e| match e {
@@ -289,8 +289,8 @@ fn last_event(headers: &HeaderMap) -> Result<Option<EventId>, Refusal> {
     id.map(Some).ok_or(Refusal::UnknownEvent)
 }
 
-fn delete(mut visit: Visit<'_>, headers: &HeaderMap) -> Result<Response<Body>, Refusal> {
-    let live = session(&mut visit, headers)?.ok_or(Refusal::NoSession)?;
+fn delete(visit: &mut Visit<'_>, headers: &HeaderMap) -> Result<Response<Body>, Refusal> {
+    let live = session(visit, headers)?.ok_or(Refusal::NoSession)?;
     visit.app.sessions.end(&live);
     Ok(reply::empty(StatusCode::NO_CONTENT))
 }

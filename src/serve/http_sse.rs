@@ -26,7 +26,10 @@ pub(super) const MESSAGES_PATH: &str = "/messages";
 const SESSION_PARAMETER: &str = "sessionId=";
 
 /// `GET /sse`: a session, with its stream as the answer.
-pub(super) async fn open(visit: Visit<'_>, request: &Request<Incoming>) -> Result<Response<Body>, Refusal> {
+pub(super) async fn open(
+    visit: &mut Visit<'_>,
+    request: &Request<Incoming>,
+) -> Result<Response<Body>, Refusal> {
     let Visit { app, settings, principal, entry } = visit;
     if request.method() != Method::GET {
         return Err(Refusal::MethodOf("GET"));
@@ -53,7 +56,7 @@ pub(super) async fn open(visit: Visit<'_>, request: &Request<Incoming>) -> Resul
 
 /// `POST /messages?sessionId=…`: a message, whose answer comes by the stream.
 pub(super) async fn post(
-    mut visit: Visit<'_>,
+    visit: &mut Visit<'_>,
     request: &mut Request<Incoming>,
 ) -> Result<Response<Body>, Refusal> {
     if request.method() != Method::POST {

@@ -12,7 +12,7 @@ use std::{
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::stream::{self, Inbox, Outbox};
+use super::stream::{self, Inbox, Outbox, Stuck};
 use crate::{
     auth::Principal,
     framing::{
@@ -346,11 +346,25 @@ impl Live {
         }
     }
 
+    /// Puts a message of the child's on its stream, unless it must wait for a client that is slow to read: then it is
+    /// returned.
+    pub(super) fn try_deliver(&self, delivery: Delivery) -> Result<(), Delivery> {
+        let mut state = self.state();
+        // Room first: numbers are given in the order in which messages go out.
+        let room = state.outboxes.get(&delivery.stream).map(|outbox| outbox.try_reserve(&delivery));
+        match room.transpose() {
+            Ok(room) => {
+                self.put(&mut state, delivery, room.unwrap_or_default());
+                Ok(())
+            }
+            Err(Stuck) => Err(delivery),
+        }
+    }
+
     /// Puts a message of the child's on its stream; waits for a client that is slow to read.
     pub(super) async fn deliver(&self, delivery: Delivery) {
         let stream = delivery.stream;
         let reader = self.state().outboxes.get(&stream).cloned();
-        // Room first: numbers are given in the order in which messages go out.
         let room = match reader {
             None => Ok(Room::default()),
             Some(outbox) => outbox.reserve(&delivery).await,
@@ -362,9 +376,13 @@ impl Live {
             let lines = state.leave(stream);
             self.tell_child_all(lines);
         }
+        self.put(&mut state, delivery, room.unwrap_or_default());
+    }
+
+    fn put(&self, state: &mut State, delivery: Delivery, room: Room) {
         let (outbox, event) = state.record(&delivery);
         match outbox {
-            Some(outbox) => outbox.push(delivery, event, room.unwrap_or_default()),
+            Some(outbox) => outbox.push(delivery, event, room),
             None if event.is_some_and(|event| state.replay.keeps(event)) => {
                 log::info!("session {}: a message waits for its client to come back", self.short_id());
             }

@@ -45,12 +45,12 @@ pub(super) fn is_declared(message: &Message) -> bool {
 
 /// Answers a modern client's message.
 pub(super) async fn answer(
-    visit: Visit<'_>,
+    visit: &Visit<'_>,
     headers: &HeaderMap,
     message: Message,
     accepts: Accepts,
 ) -> Result<Response<Body>, Refusal> {
-    let Visit { app, principal, .. } = &visit;
+    let Visit { app, principal, .. } = visit;
     // A server of older revisions that is not translated for is one for its clients too.
     app.upstreams.serves_modern().await.map_err(|Untranslated| Refusal::NoSession)?;
     match &message.kind {
@@ -61,7 +61,7 @@ pub(super) async fn answer(
                 read(headers, message).map_err(|refusal| Refusal::Modern(refusal, Some(id.clone())))?;
             let checked = app.tools.check(&app.upstreams, principal, headers, &request).await;
             checked.map_err(|refusal| Refusal::Modern(refusal, Some(id)))?;
-            pass(&visit, request, accepts).await
+            pass(visit, request, accepts).await
         }
         Kind::Notification { .. } => {
             app.upstreams.notify(message).await;

@@ -63,11 +63,11 @@ enum Route {
 pub(super) struct Pipeline(pub(super) Arc<App>);
 
 impl Door for Pipeline {
-    async fn handle(&self, mut request: Request<Incoming>, peer: Arc<Peer>) -> Response<Body> {
+    async fn handle(&self, request: &mut Request<Incoming>, peer: &Arc<Peer>) -> Response<Body> {
         let app = &self.0;
         let probe = matches!(request.uri().path(), HEALTH_PATH | READY_PATH);
-        let mut entry = app.log.begin(&request, &peer, probe);
-        let response = app.answer(&mut request, &peer, &mut entry).await;
+        let mut entry = app.log.begin(request, peer, probe);
+        let response = app.answer(request, peer, &mut entry).await;
         entry.answered(response.status());
         response.map(|body| body.tallied(entry))
     }
@@ -141,7 +141,7 @@ impl App {
                 settings.access.gate.check(request)?;
                 let principal = settings.principal(request.headers(), peer)?;
                 entry.principal(&principal);
-                let visit = Visit { app: self, settings, principal, entry };
+                let visit = &mut Visit { app: self, settings, principal, entry };
                 match route {
                     Route::Sse => Box::pin(http_sse::open(visit, request)).await,
                     Route::Messages => Box::pin(http_sse::post(visit, request)).await,

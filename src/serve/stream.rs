@@ -41,19 +41,19 @@ pub(super) struct Item {
 #[derive(Debug, Clone)]
 pub(super) struct Outbox(Sender<Item>);
 
-/// The client does not read its stream.
+/// The client does not read its stream, or not yet.
 #[derive(Debug)]
 pub(super) struct Stuck;
 
 impl Outbox {
+    /// Room for a message, if the client has made some. A client that has left is no error.
+    pub(super) fn try_reserve(&self, delivery: &Delivery) -> Result<Room, Stuck> {
+        room_for_present(self.0.try_reserve(length(delivery)))
+    }
+
     /// Waits until the client has made room for a message. A client that has left is no error.
     pub(super) async fn reserve(&self, delivery: &Delivery) -> Result<Room, Stuck> {
-        let bytes = delivery.line.as_ref().map_or(0, Line::len);
-        match self.0.reserve_within(bytes, PATIENCE).await {
-            Ok(room) => Ok(room),
-            Err(NoRoom::Closed) => Ok(Room::default()),
-            Err(NoRoom::Full) => Err(Stuck),
-        }
+        room_for_present(self.0.reserve_within(length(delivery), PATIENCE).await)
     }
 
     /// Puts a message on the stream, in the room that was made for it.
@@ -75,6 +75,19 @@ impl Outbox {
     /// Another one has taken its place: nobody need wait for its client.
     pub(super) fn supersede(&self) {
         self.0.close();
+    }
+}
+
+fn length(delivery: &Delivery) -> usize {
+    delivery.line.as_ref().map_or(0, Line::len)
+}
+
+/// Whoever has left needs none.
+fn room_for_present(room: Result<Room, NoRoom>) -> Result<Room, Stuck> {
+    match room {
+        Ok(room) => Ok(room),
+        Err(NoRoom::Closed) => Ok(Room::default()),
+        Err(NoRoom::Full) => Err(Stuck),
     }
 }
 

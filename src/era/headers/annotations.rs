@@ -6,7 +6,7 @@ use hyper::header::HeaderName;
 use serde_json::value::RawValue;
 
 use super::value::Primitive;
-use crate::{jsonrpc::Object, mcp};
+use crate::{jsonrpc::Object, mcp, word::Word};
 
 const KEY: &str = "x-mcp-header";
 /// How deep a schema is looked into.
@@ -54,7 +54,8 @@ impl Annotations {
     /// When one is not as the specification has it; why.
     pub fn of(schema: &RawValue) -> Result<Self, String> {
         // Most schemas have none and are read no further. Written with escapes it would be no client's either.
-        if memchr::memmem::find(schema.get().as_bytes(), KEY.as_bytes()).is_none() {
+        static WORD: Word = Word::new(KEY);
+        if !WORD.is_in(schema.get().as_bytes()) {
             return Ok(Self::default());
         }
         let mut walk = Walk { found: Vec::new(), names: HashSet::new(), path: Vec::new() };

@@ -4,6 +4,7 @@ use super::Number;
 use crate::{
     jsonrpc::{self, Line, Members, Message, Object, RequestId, Splice},
     mcp::{self, meta},
+    word::Word,
 };
 
 /// A request as the child gets it.
@@ -61,7 +62,8 @@ pub(super) fn response(
 
 /// The subscription that a notification says it belongs to, as the child knows it.
 pub(super) fn subscription(line: &Line) -> serde_json::Result<Option<RequestId>> {
-    if memchr::memmem::find(line.bytes(), meta::SUBSCRIPTION_ID.as_bytes()).is_none() {
+    static KEY: Word = Word::new(meta::SUBSCRIPTION_ID);
+    if !KEY.is_in(line.bytes()) {
         return Ok(None);
     }
     let message = Members::parse(line.as_str())?;
