@@ -18,7 +18,7 @@ use mcp_bridge::{
 };
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     process::{ChildStdin, ChildStdout, Command},
     sync::Mutex,
 };
@@ -49,33 +49,42 @@ pub(crate) fn run(file: &str, pipe: Option<&str>) -> Result<(), Error> {
     let Role::Serve(serve) = config.role else { return Err("no configuration of serve".into()) };
     let acceptor = serve.tls.as_ref().map(Acceptor::load).transpose()?;
     let Listen::Tcp { host: Some(host), port } = serve.listen else { return Err("no TCP address".into()) };
+    let pipe = pipe.map(str::to_owned);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let listener = TcpListener::bind((host.as_str(), port)).await?;
-        println!("listening on {}", listener.local_addr()?);
-        loop {
-            let (stream, _) = listener.accept().await?;
-            stream.set_nodelay(true)?;
-            let acceptor = acceptor.clone();
-            let pipe = pipe.map(start).transpose()?.map(|pipe| Arc::new(Mutex::new(pipe)));
-            tokio::spawn(async move {
-                let answer = service_fn(move |request| answer(request, pipe.clone()));
-                let mut http = http1::Builder::new();
-                http.header_read_timeout(None); // no timer for each request
-                let _ = match acceptor {
-                    None => http.serve_connection(TokioIo::new(stream), answer).await,
-                    Some(acceptor) => match acceptor.accept(stream).await {
-                        Ok((stream, handshake)) if handshake.alpn == Some(Alpn::H2) => {
-                            let http = http2::Builder::new(TokioExecutor::new());
-                            http.serve_connection(TokioIo::new(stream), answer).await
-                        }
-                        Ok((stream, _)) => http.serve_connection(TokioIo::new(stream), answer).await,
-                        Err(_) => Ok(()),
-                    },
-                };
-            });
-        }
-    })
+    // On a worker, so that no connection comes from another thread.
+    runtime.block_on(async move { tokio::spawn(accept((host, port), acceptor, pipe)).await? })
+}
+
+async fn accept(
+    address: (String, u16),
+    acceptor: Option<Acceptor>,
+    pipe: Option<String>,
+) -> Result<(), Error> {
+    let listener = TcpListener::bind(address).await?;
+    println!("listening on {}", listener.local_addr()?);
+    loop {
+        let (stream, _) = listener.accept().await?;
+        stream.set_nodelay(true)?;
+        let pipe = pipe.as_deref().map(start).transpose()?.map(|pipe| Arc::new(Mutex::new(pipe)));
+        tokio::spawn(connection(stream, acceptor.clone(), pipe));
+    }
+}
+
+async fn connection(stream: TcpStream, acceptor: Option<Acceptor>, pipe: Option<Arc<Mutex<Pipe>>>) {
+    let answer = service_fn(move |request| answer(request, pipe.clone()));
+    let mut http = http1::Builder::new();
+    http.header_read_timeout(None); // no timer for each request
+    let _ = match acceptor {
+        None => http.serve_connection(TokioIo::new(stream), answer).await,
+        Some(acceptor) => match acceptor.accept(stream).await {
+            Ok((stream, handshake)) if handshake.alpn == Some(Alpn::H2) => {
+                let http = http2::Builder::new(TokioExecutor::new());
+                http.serve_connection(TokioIo::new(stream), answer).await
+            }
+            Ok((stream, _)) => http.serve_connection(TokioIo::new(stream), answer).await,
+            Err(_) => Ok(()),
+        },
+    };
 }
 
 fn start(program: &str) -> Result<Pipe, Error> {

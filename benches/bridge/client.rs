@@ -87,13 +87,9 @@ impl Dialer {
         Ok(stream)
     }
 
-    /// One handshake, and the connection is closed.
-    pub(crate) async fn handshake(&self, resume: bool) -> Result<(), Error> {
-        let mut stream = self.tls(resume).await?;
-        stream.shutdown().await?;
-        // The server's end, so that its work is done when this is.
-        let _ = stream.get_mut().read_to_end(&mut Vec::new()).await;
-        Ok(())
+    /// One handshake; the connection is closed by dropping what is returned.
+    pub(crate) async fn handshake(&self, resume: bool) -> Result<impl Sized + use<>, Error> {
+        self.tls(resume).await
     }
 
     /// Makes a session to resume: one request with its answer, behind which the tickets have come.

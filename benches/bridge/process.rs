@@ -16,6 +16,9 @@ pub(crate) const SERVER_CORE: usize = 0;
 pub(crate) const LOAD_CORE: usize = 1;
 /// How long a server may take to start.
 const START: Duration = Duration::from_secs(5);
+/// How long a process that has nothing to do is seen to do nothing, and how often it is looked at.
+const REST: Duration = Duration::from_millis(3);
+const MOST_LOOKS: usize = 100;
 
 /// A process that ends with its owner.
 pub(crate) struct Process {
@@ -99,6 +102,20 @@ pub(crate) fn cpu(id: u32, children: bool) -> Duration {
         nanoseconds += children_of(id).into_iter().map(tasks).sum::<u64>();
     }
     Duration::from_nanos(nanoseconds)
+}
+
+/// As [`cpu`], once the process has done what it had to do.
+pub(crate) async fn cpu_at_rest(id: u32, children: bool) -> Duration {
+    let mut last = cpu(id, children);
+    for _ in 0..MOST_LOOKS {
+        tokio::time::sleep(REST).await;
+        let now = cpu(id, children);
+        if now == last {
+            break;
+        }
+        last = now;
+    }
+    last
 }
 
 fn tasks(id: u32) -> u64 {

@@ -174,7 +174,7 @@ impl<D: Door> Shared<D> {
         };
         let io = TokioIo::new(Watched::new(stream, Arc::clone(&activity), patience));
         let peer = Arc::new(peer);
-        let name = peer.to_string();
+        let who = Arc::clone(&peer);
         let (door, asked) = (self.door.clone(), Arc::clone(&activity));
         let handler = move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(activity.departure());
@@ -189,7 +189,7 @@ impl<D: Door> Shared<D> {
             Version::Http2 => Box::pin(self.http2(io, handler, &asked)).await,
         };
         if let Err(e) = ended {
-            log::debug!("{name}: connection ended: {}", causes(&e));
+            log::debug!("{who}: connection ended: {}", causes(&e));
         }
     }
 

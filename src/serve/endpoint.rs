@@ -141,7 +141,7 @@ async fn open(visit: &mut Visit<'_>, message: Message, accepts: Accepts) -> Resu
     entry.session(&live);
     let opening = Opening { app, live: &live, done: false };
     // A reload ends the sessions that it finds, and this one may have come after it.
-    app.readmit(&principal)?;
+    app.readmit(principal)?;
     let mut response = pass(settings, &live, vec![message], accepts, false).await?;
     if live.state().session.version_refused() {
         app.upstreams.probe.doubt();

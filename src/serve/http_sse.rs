@@ -47,7 +47,7 @@ pub(super) async fn open(
     })?;
     entry.session(&live);
     // A reload ends the sessions that it finds, and this one may have come after it.
-    app.readmit(&principal).inspect_err(|_| app.sessions.end(&live))?;
+    app.readmit(principal).inspect_err(|_| app.sessions.end(&live))?;
     let inbox = live.open_only_stream();
     let endpoint = format!("{MESSAGES_PATH}?{SESSION_PARAMETER}{}", live.id);
     let first = sse::encode_named("endpoint", endpoint.as_bytes());
