@@ -13,7 +13,7 @@ pub mod shared;
 pub mod state;
 pub mod upgrade;
 
-use self::request::params;
+use self::request::{named, params};
 pub use self::{
     refusal::Refusal,
     request::{Meta, Request, declared_version, own_info},

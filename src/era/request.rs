@@ -21,6 +21,8 @@ pub struct Request {
     pub method: Box<str>,
     /// Its text.
     pub line: Line,
+    /// The tool, prompt, resource or task that it names ([`mcp::named_by`]).
+    pub named: Option<Box<str>>,
     /// What it says of itself.
     pub meta: Meta,
 }
@@ -77,7 +79,7 @@ impl Request {
         all.put("_meta", &said);
         let id = RequestId::from(1);
         let line = jsonrpc::request(&id, method, &all);
-        Self { id, method: method.into(), line, meta: meta.clone() }
+        Self { id, method: method.into(), line, named: named(method, &all), meta: meta.clone() }
     }
 
     /// Reads a message that is a request.
@@ -88,17 +90,17 @@ impl Request {
         let Kind::Request { id, method, progress_token } = message.kind else {
             return Err(Refusal::InvalidParams("not a request".to_owned()));
         };
-        let meta = Meta::read(&message.line, progress_token)?;
-        Ok(Self { id, method, line: message.line, meta })
+        let params = params(message.line.as_str()).map_err(|e| unusable(&e))?;
+        let meta = Meta::read(&params, progress_token)?;
+        let named = named(&method, &params);
+        Ok(Self { id, method, line: message.line, named, meta })
     }
 }
 
 impl Meta {
-    fn read(line: &Line, progress_token: Option<RequestId>) -> Result<Self, Refusal> {
+    fn read(params: &Object<'_>, progress_token: Option<RequestId>) -> Result<Self, Refusal> {
         let missing = |what: &str| Refusal::InvalidParams(format!("params._meta[\"{what}\"] is required"));
-        let unusable = |e: serde_json::Error| Refusal::InvalidParams(format!("params._meta: {e}"));
-        let params = params(line.as_str()).map_err(unusable)?;
-        let meta = params.object("_meta").map_err(unusable)?;
+        let meta = params.object("_meta").map_err(|e| unusable(&e))?;
         let version: Cow<str> =
             meta.read(meta::PROTOCOL_VERSION).ok_or_else(|| missing(meta::PROTOCOL_VERSION))?;
         if version != mcp::MODERN_REVISION {
@@ -113,6 +115,15 @@ impl Meta {
             progress_token,
         })
     }
+}
+
+fn unusable(e: &serde_json::Error) -> Refusal {
+    Refusal::InvalidParams(format!("params._meta: {e}"))
+}
+
+/// What `Mcp-Name` repeats of a request's parameters.
+pub(super) fn named(method: &str, params: &Object<'_>) -> Option<Box<str>> {
+    params.read::<Cow<'_, str>>(mcp::named_by(method)?).map(Into::into)
 }
 
 /// The parameters of a message; none are as good as empty ones.

@@ -37,17 +37,12 @@ pub(super) fn is_announced(headers: &HeaderMap) -> bool {
     headers.get_all(mcp::PROTOCOL_VERSION).iter().any(|value| value == mcp::MODERN_REVISION)
 }
 
-/// Whether a message is a modern client's: it names a revision that is not a legacy one.
-pub(super) fn is_declared(message: &Message) -> bool {
-    let version = era::declared_version(message);
-    version.is_some_and(|version| mcp::LegacyRevision::parse(&version).is_none())
-}
-
-/// Answers a modern client's message.
+/// Answers a modern client's message, which declares a revision of its own or not.
 pub(super) async fn answer(
     visit: &Visit<'_>,
     headers: &HeaderMap,
     message: Message,
+    declared: Option<&str>,
     accepts: Accepts,
 ) -> Result<Response<Body>, Refusal> {
     let Visit { app, principal, .. } = visit;
@@ -57,8 +52,8 @@ pub(super) async fn answer(
         Kind::Request { id, .. } => {
             logging::body(None, "from the client", message.line.as_str());
             let id = id.clone();
-            let request =
-                read(headers, message).map_err(|refusal| Refusal::Modern(refusal, Some(id.clone())))?;
+            let request = read(headers, message, declared)
+                .map_err(|refusal| Refusal::Modern(refusal, Some(id.clone())))?;
             let checked = app.tools.check(&app.upstreams, principal, headers, &request).await;
             checked.map_err(|refusal| Refusal::Modern(refusal, Some(id)))?;
             pass(visit, request, accepts).await
@@ -72,11 +67,9 @@ pub(super) async fn answer(
 }
 
 /// Reads a request, and refuses what no server of this era does.
-fn read(headers: &HeaderMap, message: Message) -> Result<era::Request, era::Refusal> {
-    if let Some(version) =
-        era::declared_version(&message).filter(|_| headers.contains_key(mcp::PROTOCOL_VERSION))
-    {
-        headers::check_version(headers, &version)?;
+fn read(headers: &HeaderMap, message: Message, declared: Option<&str>) -> Result<era::Request, era::Refusal> {
+    if let Some(version) = declared.filter(|_| headers.contains_key(mcp::PROTOCOL_VERSION)) {
+        headers::check_version(headers, version)?;
     }
     // Whoever initializes says nothing of what a modern request must, and is told what to do about it.
     if message.method() == Some(mcp::INITIALIZE) {

@@ -38,8 +38,8 @@ impl Tools {
         let Some(tool) = headers::called_tool(request) else { return Ok(()) };
         let edition = self.0.edition();
         let list = |request| async { upstreams.call(principal, request).await.ok() };
-        let ask = || self.0.ask(edition, &tool, &request.meta, list);
-        let (annotations, asked) = match self.0.look_up(&tool) {
+        let ask = || self.0.ask(edition, tool, &request.meta, list);
+        let (annotations, asked) = match self.0.look_up(tool) {
             Some(annotations) => (annotations, false),
             None => (ask().await, true),
         };

@@ -113,14 +113,14 @@ impl Server {
         let tools = &self.0.tools;
         let list = |request| async { Some(self.begin(request, false)) };
         let edition = tools.edition();
-        let known = tools.look_up(&tool);
+        let known = tools.look_up(tool);
         let annotations = match known {
             Some(annotations) => annotations,
-            None => tools.ask(edition, &tool, &exchange.request.meta, list).await,
+            None => tools.ask(edition, tool, &exchange.request.meta, list).await,
         };
         if let Refusal::HeadersDiffer(refusal) = exchange.run(Some(&annotations)).await? {
             // It has not run: the tool's schema has changed since.
-            let newer = tools.ask(tools.edition(), &tool, &exchange.request.meta, list).await;
+            let newer = tools.ask(tools.edition(), tool, &exchange.request.meta, list).await;
             if newer == annotations {
                 exchange.finish(refusal).await;
             } else if let Refusal::HeadersDiffer(refusal) = exchange.run(Some(&newer)).await? {

@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 
 use super::{CallKey, out::request_line};
 use crate::{
-    era::{Meta, Refusal, Request},
+    era::{self, Meta, Refusal, Request},
     jsonrpc::Object,
     mcp::{self, LegacyRevision, meta},
 };
@@ -95,8 +95,9 @@ impl Client {
         };
         let own = own.to_raw();
         params.set("_meta", own);
+        let named = era::named(method, &params);
         let line = request_line(&id, method, params.to_raw());
-        Ok(Request { id, method: method.into(), line, meta })
+        Ok(Request { id, method: method.into(), line, named, meta })
     }
 }
 

@@ -6,57 +6,49 @@ mod annotations;
 mod tools;
 mod value;
 
+use std::borrow::Cow;
+
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::value::RawValue;
 
+use self::value::Primitive;
 pub use self::{
     annotations::Annotations,
     tools::{InvalidTool, ToolHeaders, next_cursor, without},
 };
-use super::{Refusal, Request};
-use crate::{
-    jsonrpc::{Line, Object},
-    mcp,
-};
+use super::{Refusal, Request, params};
+use crate::mcp;
 
-/// The parameters of a request, as far as headers repeat them.
-#[derive(Debug, Default)]
-struct Mirrored {
-    /// What `Mcp-Name` repeats.
-    name: Option<String>,
-    /// `params.arguments`.
-    arguments: Option<Box<RawValue>>,
+/// The annotations with the value that a request has for each.
+fn annotated<'a>(
+    request: &Request,
+    annotations: Option<&'a Annotations>,
+) -> Vec<(&'a HeaderName, Option<Primitive>)> {
+    let mut each = annotations.into_iter().flat_map(Annotations::iter).peekable();
+    // Few tools have any, and reading the arguments takes as long as they are.
+    let arguments = each.peek().and_then(|_| arguments(request));
+    each.map(|annotation| (&annotation.header, annotation.value(arguments.as_deref()))).collect()
 }
 
-impl Mirrored {
-    fn of(method: &str, line: &Line) -> Self {
-        let read = || {
-            let envelope = Object::parse(line.as_str()).ok()?;
-            let params = envelope.object("params").ok()?;
-            let name = mcp::named_by(method).and_then(|member| params.read(member));
-            let arguments = params.get("arguments").filter(|_| method == mcp::CALL_TOOL);
-            Some(Self { name, arguments: arguments.map(ToOwned::to_owned) })
-        };
-        read().unwrap_or_default()
-    }
+fn arguments(request: &Request) -> Option<Cow<'_, RawValue>> {
+    called_tool(request)?;
+    params(request.line.as_str()).ok()?.remove("arguments")
 }
 
 /// The tool that a `tools/call` names.
-pub fn called_tool(request: &Request) -> Option<String> {
-    if &*request.method == mcp::CALL_TOOL { Mirrored::of(&request.method, &request.line).name } else { None }
+pub fn called_tool(request: &Request) -> Option<&str> {
+    if &*request.method == mcp::CALL_TOOL { request.named.as_deref() } else { None }
 }
 
 /// The headers to send with a request. `annotations` are those of the tool that it calls.
 pub fn to_send(request: &Request, annotations: Option<&Annotations>) -> Vec<(HeaderName, HeaderValue)> {
-    let mirrored = Mirrored::of(&request.method, &request.line);
     let mut out = vec![(mcp::PROTOCOL_VERSION, HeaderValue::from_static(mcp::MODERN_REVISION))];
     out.extend(value::plain(&request.method).map(|method| (mcp::METHOD_HEADER, method)));
-    let name = mirrored.name.as_deref().and_then(value::encode);
+    let name = request.named.as_deref().and_then(value::encode);
     out.extend(name.map(|name| (mcp::NAME_HEADER, name)));
-    let arguments = mirrored.arguments.as_deref();
-    for annotation in annotations.into_iter().flat_map(Annotations::iter) {
-        let value = annotation.value(arguments).and_then(|value| value::encode(&value.to_string()));
-        out.extend(value.map(|value| (annotation.header.clone(), value)));
+    for (header, value) in annotated(request, annotations) {
+        let value = value.and_then(|value| value::encode(&value.to_string()));
+        out.extend(value.map(|value| (header.clone(), value)));
     }
     out
 }
@@ -73,21 +65,16 @@ pub fn check(
 ) -> Result<(), Refusal> {
     check_version(headers, mcp::MODERN_REVISION)?;
     expect_text(headers, &mcp::METHOD_HEADER, &request.method)?;
-    let mirrored = Mirrored::of(&request.method, &request.line);
     if mcp::named_by(&request.method).is_some() {
-        check_name(headers, mirrored.name.as_deref())?;
+        check_name(headers, request.named.as_deref())?;
     }
-    let arguments = mirrored.arguments.as_deref();
-    for annotation in annotations.into_iter().flat_map(Annotations::iter) {
-        let received = single(headers, &annotation.header)?;
-        match (received, annotation.value(arguments)) {
+    for (header, value) in annotated(request, annotations) {
+        match (single(headers, header)?, value) {
             (None, None) => {}
-            (Some(text), Some(value)) if value.equals(&decoded(&annotation.header, text)?) => {}
-            (Some(_), Some(_)) => return Err(contradicts(&annotation.header)),
-            (None, Some(_)) => return Err(missing(&annotation.header)),
-            (Some(_), None) => {
-                return Err(mismatch(&annotation.header, "stands for a value that is not there"));
-            }
+            (Some(text), Some(value)) if value.equals(&decoded(header, text)?) => {}
+            (Some(_), Some(_)) => return Err(contradicts(header)),
+            (None, Some(_)) => return Err(missing(header)),
+            (Some(_), None) => return Err(mismatch(header, "stands for a value that is not there")),
         }
     }
     Ok(())
