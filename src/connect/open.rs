@@ -9,12 +9,11 @@ use super::{
     bridge::{Bridge, Out},
     failure::Failure,
     listen,
-    modern::error_code,
     transport::{Channel, http_sse::OPENING},
 };
 use crate::{
     config::Transport,
-    jsonrpc::{Kind, Line, Message},
+    jsonrpc::{Kind, Line, Message, error_code},
     mcp,
 };
 

@@ -3,6 +3,7 @@
 //! Legacy revisions (2024-11-05 to 2025-11-25) open a session with `initialize`; modern ones (2026-07-28) say with each
 //! request who sends it. What is common to both stands in `jsonrpc` and `mcp`.
 
+mod discovery;
 pub mod downgrade;
 pub mod headers;
 mod refusal;
@@ -15,6 +16,7 @@ pub mod upgrade;
 
 use self::request::params;
 pub use self::{
+    discovery::speaks_modern,
     refusal::Refusal,
     request::{Meta, Request, declared_version, own_info},
 };
