@@ -12,6 +12,7 @@ mod request;
 mod script;
 pub mod shared;
 pub mod state;
+mod subscription;
 pub mod upgrade;
 
 use self::request::params;
@@ -19,4 +20,5 @@ pub use self::{
     discovery::speaks_modern,
     refusal::Refusal,
     request::{Meta, Request, declared_version, own_info},
+    subscription::may_have_changed,
 };

@@ -97,6 +97,25 @@ struct Process {
     hangs: CancellationToken,
 }
 
+/// The processes of an instance, one after the other.
+pub(super) struct Processes(watch::Receiver<Phase>);
+
+impl Processes {
+    /// Whether the last one is gone or another is there.
+    pub(super) fn has_next(&self) -> bool {
+        self.0.has_changed().unwrap_or(true)
+    }
+
+    /// Waits for another process than the last one that was there; false when there will be none.
+    pub(super) async fn next(&mut self) -> bool {
+        if self.0.changed().await.is_err() {
+            return false;
+        }
+        let there = self.0.wait_for(|phase| !matches!(phase, Phase::Starting)).await;
+        matches!(there.as_deref(), Ok(Phase::Running(_)))
+    }
+}
+
 /// What speaks for and against an instance.
 #[derive(Debug)]
 pub(super) struct Load {
@@ -219,6 +238,11 @@ impl Instance {
             self.wake.notify_one();
         }
         Ok(Some(call))
+    }
+
+    /// Those that come after the one that is there now.
+    pub(super) fn processes(&self) -> Processes {
+        Processes(self.phase.subscribe())
     }
 
     /// The process that is there, or will soon be.

@@ -154,7 +154,7 @@ impl Pool {
     async fn send(&self, request: era::Request) -> Result<Call, NotBegun> {
         self.start();
         if &*request.method == mcp::LISTEN && self.instances.len() > 1 {
-            return merged::listen(&self.instances, &request).await;
+            return Ok(merged::listen(&self.instances, request));
         }
         self.choose(&request).call(request).await
     }
