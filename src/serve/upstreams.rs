@@ -7,7 +7,7 @@ use openssl::error::ErrorStack;
 use super::{
     pool::Pool,
     probe::{Probe, Upstream},
-    upgraded::{Options, Upgraded},
+    upgraded::{Options, Trouble, Upgraded},
     upstream::Source,
 };
 use crate::{
@@ -68,9 +68,17 @@ impl Upstreams {
         places: Places,
     ) -> Result<Self, ErrorStack> {
         let pool = Arc::new(Pool::new(command.clone(), &config.mcp, config.exchange_limits()));
+        let probe = Probe::new(command.clone(), &config.mcp);
+        let told = {
+            let probe = Arc::clone(&probe);
+            move |trouble| match trouble {
+                Trouble::NotLegacy => probe.doubt(),
+                Trouble::NotStarted(why) => probe.failed(why),
+            }
+        };
         Ok(Self {
-            probe: Probe::new(command.clone(), &config.mcp),
-            upgraded: Upgraded::new(command.clone(), Options::new(config), places)?,
+            probe,
+            upgraded: Upgraded::new(command.clone(), Options::new(config), places, told)?,
             downgraded: Source::modern(Arc::clone(&pool)),
             pool,
             children: Source::Command(Box::new(command)),
@@ -83,14 +91,6 @@ impl Upstreams {
     pub(super) async fn begin(&self) {
         if self.probe.for_modern().await == Upstream::Same {
             self.pool.start();
-        }
-    }
-
-    /// Asks again which eras the server speaks, whenever a child of a modern client's was not what it was taken for.
-    pub(super) async fn watch(&self) {
-        loop {
-            self.upgraded.doubted().await;
-            self.probe.doubt();
         }
     }
 
