@@ -10,14 +10,13 @@ use std::{
     time::Duration,
 };
 
-use hyper::StatusCode;
 use tokio::{sync::Mutex, time::timeout};
 
 use super::Server;
 use crate::{
     config::{Connect, Protocol, Transport},
     connect::{
-        answer::{self, Answer, Refused},
+        answer::{self, Answer},
         failure::Failure,
     },
     era, mcp,
@@ -88,7 +87,7 @@ impl Discovery {
         let request = era::Request::own(mcp::DISCOVER, &serde_json::Map::new());
         let asked = async {
             match self.server.post(&request, None).await? {
-                Answer::Refused(refused) if is_failure(&refused) => Err(refused.failure().await),
+                Answer::Refused(refused) if refused.is_failure() => Err(refused.failure().await),
                 Answer::Refused(refused) => Ok(refused.explain().await.ok()),
                 answer => answer::to(&request.id, answer).await.map(Some),
             }
@@ -108,18 +107,4 @@ impl Discovery {
         log::info!("the server speaks {era}");
         Ok(modern)
     }
-}
-
-/// Whether a status says nothing of the server's era.
-fn is_failure(refused: &Refused) -> bool {
-    let status = refused.status;
-    status.is_redirection()
-        || status.is_server_error()
-        || matches!(
-            status,
-            StatusCode::UNAUTHORIZED
-                | StatusCode::FORBIDDEN
-                | StatusCode::PROXY_AUTHENTICATION_REQUIRED
-                | StatusCode::TOO_MANY_REQUESTS
-        )
 }
