@@ -113,7 +113,7 @@ impl Prepared {
     /// Lets the sessions of legacy clients run on `server` rather than on a child each.
     #[must_use]
     pub fn on(self, server: Arc<impl ModernServer>) -> Self {
-        Self { source: Some(Source::modern(server)), ..self }
+        Self { source: Some(Source::modern(move |_| Arc::clone(&server))), ..self }
     }
 }
 

@@ -17,7 +17,7 @@ use crate::{
     jsonrpc::{ErrorObject, Message},
     metrics::Places,
     monitor::Ready,
-    upstream::{Call, ModernServer},
+    upstream::Call,
 };
 
 /// The MCP server, for clients of either era.
@@ -79,7 +79,10 @@ impl Upstreams {
         Ok(Self {
             probe,
             upgraded: Upgraded::new(command.clone(), Options::new(config), places, told)?,
-            downgraded: Source::modern(Arc::clone(&pool)),
+            downgraded: Source::modern({
+                let pool = Arc::clone(&pool);
+                move |principal| pool.of(principal)
+            }),
             pool,
             children: Source::Command(Box::new(command)),
             given,
@@ -134,7 +137,7 @@ impl Upstreams {
     /// Sends a modern client's request.
     pub(super) async fn call(&self, principal: &Principal, request: era::Request) -> Result<Call, NotBegun> {
         match self.probe.for_modern().await {
-            Upstream::Same => self.pool.offer(request).await,
+            Upstream::Same => self.pool.offer(principal, request).await,
             Upstream::Other => self.upgraded.call(principal, request).await,
             Upstream::Nothing(_) if self.pool.is_closed() => Err(NotBegun::ShuttingDown),
             Upstream::Nothing(why) => {

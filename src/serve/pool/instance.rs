@@ -16,7 +16,7 @@ use super::{Affinity, NotBegun};
 use crate::{
     era::{
         self,
-        shared::{Delivery, Ended, Number, Outcome, Shared},
+        shared::{Delivery, Ended, Number, Outcome, Owner, Shared},
     },
     framing::{
         queue::NoRoom,
@@ -190,10 +190,10 @@ impl Instance {
         idle
     }
 
-    /// Sends a request, unless the bridge ends; whatever else goes wrong is its answer.
-    pub(super) async fn call(&self, request: era::Request) -> Result<Call, NotBegun> {
+    /// Sends a request of `owner`'s, unless the bridge ends; whatever else goes wrong is its answer.
+    pub(super) async fn call(&self, owner: &Owner, request: era::Request) -> Result<Call, NotBegun> {
         loop {
-            match self.try_call(&request).await {
+            match self.try_call(owner, &request).await {
                 Ok(Some(call)) => return Ok(call),
                 Ok(None) => {}
                 Err(NotSent::Ended) => return Err(NotBegun::ShuttingDown),
@@ -203,7 +203,7 @@ impl Instance {
     }
 
     /// `None`: the process has ended meanwhile and has seen nothing of the request.
-    async fn try_call(&self, request: &era::Request) -> Result<Option<Call>, NotSent> {
+    async fn try_call(&self, owner: &Owner, request: &era::Request) -> Result<Option<Call>, NotSent> {
         let process = self.process().await?;
         // Room first: after it, nothing waits between the decision and the child's queue.
         let reserved = match process.stdin.reserve(&request.line).await {
@@ -221,7 +221,7 @@ impl Instance {
         if state.process != process.number || state.stdin.is_none() {
             return Ok(None);
         }
-        let (number, line) = state.shared.request(request, Instant::now())?;
+        let (number, line) = state.shared.request(request, owner, Instant::now())?;
         if reserved.send(line).is_err() {
             state.shared.withdraw(number);
             return Ok(None);

@@ -11,7 +11,7 @@ use super::{
     shutting_down,
 };
 use crate::{
-    era,
+    era::{self, shared::Owner},
     jsonrpc::{Kind, Message, RequestId},
     mcp,
     upstream::{self, Call, Item, Replies},
@@ -24,14 +24,15 @@ const MAX_KEPT: usize = 64 * 1024;
 /// Opens a subscription on each instance, on all at once. The client sees one: it is acknowledged once, goes on while
 /// one of them is open, and ends when a child says that it does. A process that takes the place of another is asked
 /// too, and what may have changed there meanwhile is told as if it had.
-pub(super) fn listen(instances: &[Arc<Instance>], request: era::Request) -> Call {
+pub(super) fn listen(instances: &[Arc<Instance>], owner: &Owner, request: era::Request) -> Call {
     let (replies, call) = upstream::call(|| ());
-    tokio::spawn(Merged::new(instances, request).run(replies));
+    tokio::spawn(Merged::new(instances, owner, request).run(replies));
     call
 }
 
 struct Merged {
     parts: Vec<Part>,
+    owner: Owner,
     id: RequestId,
     /// What a process is asked that takes the place of another.
     again: Option<era::Request>,
@@ -60,15 +61,15 @@ enum Stage {
 /// A subscription that is being opened; `None` when there is nobody to ask.
 type Asking = Pin<Box<dyn Future<Output = Option<(Call, Processes)>> + Send>>;
 
-async fn ask(instance: Arc<Instance>, request: era::Request) -> (Call, Processes) {
+async fn ask(instance: Arc<Instance>, owner: Owner, request: era::Request) -> (Call, Processes) {
     let (processes, id) = (instance.processes(), request.id.clone());
-    let call = instance.call(request).await;
+    let call = instance.call(&owner, request).await;
     (call.unwrap_or_else(|_| Call::answered(shutting_down().response(Some(&id)))), processes)
 }
 
 impl Part {
-    fn new(instance: &Arc<Instance>, request: &era::Request) -> Self {
-        let asked = ask(Arc::clone(instance), request.clone());
+    fn new(instance: &Arc<Instance>, owner: &Owner, request: &era::Request) -> Self {
+        let asked = ask(Arc::clone(instance), Arc::clone(owner), request.clone());
         let stage = Stage::Asking(Box::pin(async { Some(asked.await) }));
         Self { instance: Arc::clone(instance), stage, late: false }
     }
@@ -92,27 +93,27 @@ impl Part {
     }
 
     /// Its process is gone: waits for the next, and asks that. False when the process is there, and only unheard.
-    fn come_back(&mut self, request: &era::Request) -> bool {
+    fn come_back(&mut self, owner: &Owner, request: &era::Request) -> bool {
         let mut processes = match std::mem::replace(&mut self.stage, Stage::Over) {
             Stage::Open(_, processes) if processes.has_next() => processes,
             _ => return false,
         };
         log::info!("{}: a subscription goes on with the others until it is back", self.instance);
-        let (instance, request) = (Arc::clone(&self.instance), request.clone());
+        let (instance, owner, request) = (Arc::clone(&self.instance), Arc::clone(owner), request.clone());
         self.stage = Stage::Returning(Box::pin(async move {
-            if processes.next().await { Some(ask(instance, request).await) } else { None }
+            if processes.next().await { Some(ask(instance, owner, request).await) } else { None }
         }));
         true
     }
 }
 
 impl Merged {
-    fn new(instances: &[Arc<Instance>], request: era::Request) -> Self {
-        let parts = instances.iter().map(|instance| Part::new(instance, &request)).collect();
+    fn new(instances: &[Arc<Instance>], owner: &Owner, request: era::Request) -> Self {
+        let parts = instances.iter().map(|instance| Part::new(instance, owner, &request)).collect();
         let id = request.id.clone();
         let again = (request.line.len() <= MAX_KEPT)
             .then(|| era::Request { line: request.line.detached(), ..request });
-        Self { parts, id, again, acknowledged: false }
+        Self { parts, owner: Arc::clone(owner), id, again, acknowledged: false }
     }
 
     /// Passes on what comes until the end, or until the client has left. What is open then is cancelled by being dropped.
@@ -172,7 +173,8 @@ impl Merged {
 
     /// Nothing more comes from a process; whether the subscription goes on.
     fn lose(&mut self, index: usize) -> bool {
-        let comes_back = self.again.as_ref().is_some_and(|request| self.parts[index].come_back(request));
+        let comes_back =
+            self.again.as_ref().is_some_and(|request| self.parts[index].come_back(&self.owner, request));
         comes_back && self.is_left()
     }
 
