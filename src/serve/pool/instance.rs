@@ -361,6 +361,10 @@ impl Instance {
         let mut state = self.state();
         state.replies.remove(&number);
         self.cancel(&mut state, number);
+        if state.shared.is_empty() {
+            // The driver may wait for this to end its process.
+            self.wake.notify_one();
+        }
     }
 
     fn cancel(&self, state: &mut State, number: Number) {
