@@ -93,6 +93,10 @@ pub const READ_RESOURCE: &str = "resources/read";
 pub const LIST_TOOLS: &str = "tools/list";
 /// The tools have changed.
 pub const TOOLS_CHANGED: &str = "notifications/tools/list_changed";
+/// The prompts have changed.
+pub const PROMPTS_CHANGED: &str = "notifications/prompts/list_changed";
+/// The resources have changed: which there are, not what they hold.
+pub const RESOURCES_CHANGED: &str = "notifications/resources/list_changed";
 /// Asks the user; of the server's.
 pub const ELICIT: &str = "elicitation/create";
 /// Asks the client's language model; of the server's.
@@ -111,6 +115,24 @@ pub const TASKS_EXTENSION: &str = "io.modelcontextprotocol/tasks";
 pub const INPUT_RESPONSES: &str = "inputResponses";
 /// Parameter of a modern request that is sent again: what the server's answer said of itself.
 pub const REQUEST_STATE: &str = "requestState";
+
+/// A list whose changes a server may tell of.
+#[derive(Debug)]
+pub struct List {
+    /// The server's capability that says so.
+    pub capability: &'static str,
+    /// The member of a subscription's filter that asks for them.
+    pub filter: &'static str,
+    /// The notification of a change.
+    pub changed: &'static str,
+}
+
+/// All of them. Source: revision 2026-07-28, `basic/patterns/subscriptions`, "Notification Filter".
+pub const LISTS: [List; 3] = [
+    List { capability: "tools", filter: "toolsListChanged", changed: TOOLS_CHANGED },
+    List { capability: "prompts", filter: "promptsListChanged", changed: PROMPTS_CHANGED },
+    List { capability: "resources", filter: "resourcesListChanged", changed: RESOURCES_CHANGED },
+];
 
 /// The requests that a modern server may answer with a question.
 const MAY_ASK: [&str; 3] = [CALL_TOOL, GET_PROMPT, READ_RESOURCE];
@@ -144,12 +166,7 @@ pub fn is_cacheable(method: &str) -> bool {
 }
 
 /// Notifications that tell of the server's state and so belong to no exchange.
-const ABOUT_THE_SERVER: [&str; 4] = [
-    "notifications/prompts/list_changed",
-    "notifications/resources/list_changed",
-    RESOURCE_UPDATED,
-    TOOLS_CHANGED,
-];
+const ABOUT_THE_SERVER: [&str; 4] = [PROMPTS_CHANGED, RESOURCES_CHANGED, RESOURCE_UPDATED, TOOLS_CHANGED];
 
 /// Whether a notification belongs to no exchange, whatever is in flight.
 pub fn is_about_the_server(method: &str) -> bool {

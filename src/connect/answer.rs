@@ -192,6 +192,20 @@ impl Refused {
         )
     }
 
+    /// Whether this says nothing of the server's era: it is not the server that speaks, or not of the request.
+    pub(super) fn is_failure(&self) -> bool {
+        let status = self.status;
+        status.is_redirection()
+            || status.is_server_error()
+            || matches!(
+                status,
+                StatusCode::UNAUTHORIZED
+                    | StatusCode::FORBIDDEN
+                    | StatusCode::PROXY_AUTHENTICATION_REQUIRED
+                    | StatusCode::TOO_MANY_REQUESTS
+            )
+    }
+
     /// Reads what it says: itself again, and the JSON-RPC error that this is.
     pub(super) async fn read(self) -> (Self, Option<Message>) {
         let text = self.body.read().await;

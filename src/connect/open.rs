@@ -9,12 +9,11 @@ use super::{
     bridge::{Bridge, Out},
     failure::Failure,
     listen,
-    modern::error_code,
     transport::{Channel, http_sse::OPENING},
 };
 use crate::{
     config::Transport,
-    jsonrpc::{Kind, Line, Message},
+    jsonrpc::{Kind, Line, Message, error_code},
     mcp,
 };
 
@@ -28,33 +27,44 @@ impl Bridge {
             return self.begin_by(self.open_http_sse().await?, initialize).await;
         }
         let answer = self.begin_by(Arc::new(Channel::streamable_http()), initialize).await?;
-        match self.same_era(answer).await? {
+        let answer = match self.same_era(answer).await? {
             Answer::Refused(refused) if choice == Transport::Auto && refused.may_be_http_sse() => {
-                self.fall_back(refused, initialize).await
+                self.fall_back(refused, initialize).await?
             }
-            answer => Ok(answer),
+            answer => answer,
+        };
+        // A server that lets nobody in is of no era; the one that does so later is asked anew.
+        if matches!(&answer, Answer::Refused(refused) if !refused.is_failure()) {
+            self.discovery.doubt().await;
         }
+        Ok(answer)
     }
 
     /// Gives the answer to `initialize` back unless it is the refusal of a server that speaks the modern revision only.
+    /// Such a server may well refuse without words. Those of HTTP+SSE do so too, and are asked one question in vain.
     ///
     /// Source: revision 2026-07-28, `basic/versioning`, "Compatibility Matrix".
     async fn same_era(&self, answer: Answer) -> Result<Answer, Failure> {
         let is_error = |message: &Message| matches!(message.kind, Kind::Response { is_error: true, .. });
-        let (answer, refusal) = match answer {
+        let (answer, refused, error) = match answer {
             Answer::Refused(refused) => {
                 let (refused, error) = refused.read().await;
-                (Answer::Refused(refused), error)
+                let of_an_era = !refused.is_failure();
+                (Answer::Refused(refused), of_an_era, error)
             }
             Answer::Json(body) => {
                 let messages = answer::json(body).await?;
-                let refusal = messages.iter().find(|message| is_error(message)).cloned();
-                (Answer::Read(messages), refusal)
+                let error = messages.iter().find(|message| is_error(message)).cloned();
+                (Answer::Read(messages), false, error)
             }
-            answer => (answer, None),
+            answer => (answer, false, None),
         };
-        let Some(refusal) = refusal else { return Ok(answer) };
-        self.doubt(&refusal).await;
+        if !refused && error.is_none() {
+            return Ok(answer);
+        }
+        if let Some(error) = error {
+            self.doubt(&error).await;
+        }
         // A question that can't be asked changes nothing about the answer. A translation has been chosen already.
         let translated = matches!(self.out, Out::Translator(_));
         if !translated && self.discovery.speaks_modern().await.unwrap_or(false) {

@@ -3,6 +3,7 @@
 //! Legacy revisions (2024-11-05 to 2025-11-25) open a session with `initialize`; modern ones (2026-07-28) say with each
 //! request who sends it. What is common to both stands in `jsonrpc` and `mcp`.
 
+mod discovery;
 pub mod downgrade;
 pub mod headers;
 mod refusal;
@@ -11,10 +12,13 @@ mod request;
 mod script;
 pub mod shared;
 pub mod state;
+mod subscription;
 pub mod upgrade;
 
 use self::request::{named, params};
 pub use self::{
+    discovery::speaks_modern,
     refusal::Refusal,
     request::{Meta, Request, declared_version, own_info},
+    subscription::may_have_changed,
 };

@@ -42,7 +42,7 @@ use self::{
 };
 pub use self::{
     settings::{Handle, Renewal},
-    upgraded::{Options, Upgraded},
+    upgraded::{Options, Trouble, Upgraded},
     upstreams::NotBegun,
 };
 use crate::{
@@ -113,7 +113,7 @@ impl Prepared {
     /// Lets the sessions of legacy clients run on `server` rather than on a child each.
     #[must_use]
     pub fn on(self, server: Arc<impl ModernServer>) -> Self {
-        Self { source: Some(Source::modern(server)), ..self }
+        Self { source: Some(Source::modern(move |_| Arc::clone(&server))), ..self }
     }
 }
 
@@ -173,13 +173,10 @@ impl Server {
         let door = Pipeline(Arc::clone(&app));
         let accepting = tokio::spawn(http::run(listener, terms, door, shutdown.clone()));
         let upstreams = &app.upstreams;
-        let working = async {
-            upstreams.begin().await;
-            upstreams.watch().await;
-        };
+        tokio::pin!(stop);
         tokio::select! {
-            () = working => {}
-            () = stop => {}
+            () = upstreams.begin() => stop.await,
+            () = &mut stop => {}
         }
         upstreams.close();
         app.sessions.drain();

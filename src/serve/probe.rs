@@ -8,7 +8,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde::Deserialize;
 use tokio::{sync::watch, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -17,7 +16,7 @@ use crate::{
     config::{self, Protocol},
     era,
     framing::lines::Framed,
-    jsonrpc::{self, Kind, Line, Payload, RequestId},
+    jsonrpc::{self, Kind, Line, Message, Payload, RequestId},
     mcp,
 };
 
@@ -197,8 +196,8 @@ impl Probe {
         let modern = async {
             if self.protocol != Protocol::Legacy {
                 let question = era::Request::own(mcp::DISCOVER, &serde_json::Map::new());
-                let understood: fn(&Line) -> bool =
-                    if self.protocol == Protocol::Modern { |_| true } else { speaks_modern };
+                let understood: fn(&Message) -> bool =
+                    if self.protocol == Protocol::Modern { |_| true } else { era::speaks_modern };
                 self.put(question.line, mcp::DISCOVER, understood, |known| &mut known.modern).await;
             }
         };
@@ -216,7 +215,7 @@ impl Probe {
         &self,
         question: Line,
         method: &str,
-        understood: fn(&Line) -> bool,
+        understood: fn(&Message) -> bool,
         place: fn(&mut Known) -> &mut Answer,
     ) {
         let note = |answer: Answer| {
@@ -245,8 +244,8 @@ impl Probe {
             }
         });
         match (answered.await, asked) {
-            (Ok(Some(line)), _) => {
-                note(if understood(&line) { Answer::Yes } else { Answer::No });
+            (Ok(Some(answer)), _) => {
+                note(if understood(&answer) { Answer::Yes } else { Answer::No });
                 child.end(self.grace).await;
             }
             (Err(_), Ok(())) => {
@@ -303,60 +302,15 @@ impl Probe {
 }
 
 /// The first response, which answers the one question.
-fn answer(line: bytes::Bytes) -> Option<Line> {
+fn answer(line: bytes::Bytes) -> Option<Message> {
     match jsonrpc::parse(line) {
-        Ok(Payload::Single(message)) if matches!(message.kind, Kind::Response { .. }) => Some(message.line),
+        Ok(Payload::Single(message)) if matches!(message.kind, Kind::Response { .. }) => Some(message),
         _ => None,
     }
 }
 
-/// The parts of a response that tell the eras apart.
-#[derive(Debug, Default, Deserialize)]
-struct Said {
-    #[serde(default)]
-    result: Option<Discovered>,
-    #[serde(default)]
-    error: Option<Refused>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Discovered {
-    #[serde(default)]
-    supported_versions: Vec<String>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Refused {
-    code: i64,
-    #[serde(default)]
-    data: Option<Supported>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Supported {
-    #[serde(default)]
-    supported: Vec<String>,
-}
-
-fn speaks_legacy(answer: &Line) -> bool {
-    serde_json::from_str(answer.as_str()).is_ok_and(|said: Said| said.error.is_none())
-}
-
-/// A result that names the revision, or an error that only modern servers know.
-fn speaks_modern(answer: &Line) -> bool {
-    let ours = |versions: &[String]| versions.iter().any(|version| version == mcp::MODERN_REVISION);
-    let said: Said = serde_json::from_str(answer.as_str()).unwrap_or_default();
-    match (said.result, said.error) {
-        (Some(discovered), _) => ours(&discovered.supported_versions),
-        (None, Some(refused)) if refused.code == i64::from(mcp::code::UNSUPPORTED_VERSION) => {
-            refused.data.is_some_and(|data| ours(&data.supported))
-        }
-        (None, Some(refused)) => [mcp::code::HEADER_MISMATCH, mcp::code::MISSING_CLIENT_CAPABILITY]
-            .map(i64::from)
-            .contains(&refused.code),
-        (None, None) => false,
-    }
+fn speaks_legacy(answer: &Message) -> bool {
+    matches!(answer.kind, Kind::Response { is_error: false, .. })
 }
 
 fn initialize_params() -> serde_json::Value {
@@ -370,28 +324,6 @@ fn initialize_params() -> serde_json::Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn line(text: &str) -> Line {
-        let text = format!(r#"{{"jsonrpc":"2.0","id":1,{text}}}"#);
-        answer(text.into()).unwrap()
-    }
-
-    #[test]
-    fn a_modern_server_is_told_by_its_answer() {
-        for (text, modern) in [
-            (r#""result":{"supportedVersions":["2026-07-28"],"capabilities":{}}"#, true),
-            (r#""result":{"supportedVersions":["2030-01-01"]}"#, false),
-            (r#""result":{}"#, false),
-            (r#""result":7"#, false),
-            (r#""error":{"code":-32022,"message":"x","data":{"supported":["2026-07-28"]}}"#, true),
-            (r#""error":{"code":-32022,"message":"x","data":{"supported":["2025-11-25"]}}"#, false),
-            (r#""error":{"code":-32021,"message":"x","data":{"requiredCapabilities":{}}}"#, true),
-            (r#""error":{"code":-32601,"message":"x"}"#, false),
-            (r#""error":{"code":-32602,"message":"x","data":"text"}"#, false),
-        ] {
-            assert_eq!(speaks_modern(&line(text)), modern, "{text}");
-        }
-    }
 
     #[test]
     fn each_client_gets_the_era_that_the_server_speaks() {

@@ -96,7 +96,7 @@ impl Sessions {
         let id = crypto::random_id()?;
         let (times, limits) = *self.terms();
         let label = format!("of session {}", short_id(&id));
-        let (upstream, limits) = source.start(&label, limits).map_err(OpenError::Start)?;
+        let (upstream, limits) = source.start(&label, &principal, limits).map_err(OpenError::Start)?;
         let session = Session::new(limits, self.exchanges.clone());
         let replay = Replay::new(self.replay_dropped.clone());
         let live = Live::new(id, principal, transport, upstream.stdin().clone(), session, replay);

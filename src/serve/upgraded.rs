@@ -3,12 +3,13 @@
 
 use std::{
     collections::HashMap,
+    fmt, mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
-use tokio::sync::Notify;
-use tokio_util::task::TaskTracker;
+use serde_json::value::RawValue;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::upstreams::NotBegun;
 use crate::{
@@ -66,20 +67,67 @@ pub struct Upgraded {
     sealer: Arc<Sealer>,
     sessions: Mutex<Table>,
     tasks: TaskTracker,
-    /// A child has refused `initialize` for its revision.
-    doubts: Notify,
+    troubles: Troubles,
 }
 
+/// What the sessions learn of the MCP server that others want to know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Trouble {
+    /// A child has refused `initialize`, since it speaks modern revisions only: it is not what it was taken for.
+    NotLegacy,
+    /// A child could not be started; why.
+    NotStarted(String),
+}
+
+/// Who is told of troubles.
+struct Troubles(Box<dyn Fn(Trouble) + Send + Sync>);
+
+impl fmt::Debug for Troubles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Troubles").finish_non_exhaustive()
+    }
+}
+
+/// Children are started without its lock.
 #[derive(Debug, Default)]
 struct Table {
     /// The last number that was given to a session.
     last: u64,
     by_number: HashMap<u64, Entry>,
     /// The sessions that requests share.
-    shared: HashMap<Sharers, u64>,
-    /// A child that nothing has been asked, for the next request (`mcp.isolation: request`).
-    warm: Option<Child>,
+    shared: HashMap<Sharers, Shared>,
+    warm: Warm,
     draining: bool,
+}
+
+/// A session that requests share.
+#[derive(Debug)]
+enum Shared {
+    /// Its child is being started; cancelled when that is done, well or not.
+    Opening(CancellationToken),
+    /// This one.
+    Open(u64),
+}
+
+/// A child that nothing has been asked, for the next request (`mcp.isolation: request`).
+#[derive(Debug, Default)]
+enum Warm {
+    #[default]
+    None,
+    Starting,
+    Ready(Box<Child>),
+}
+
+impl Warm {
+    fn take(&mut self) -> Option<Child> {
+        match mem::take(self) {
+            Self::Ready(child) => Some(*child),
+            other => {
+                *self = other;
+                None
+            }
+        }
+    }
 }
 
 /// Why there is no session for a request.
@@ -97,8 +145,63 @@ struct Entry {
     handle: UpgradeHandle,
 }
 
+impl Table {
+    /// The session that `sharers` have; `None` when it is to be opened, and noted as being so.
+    fn share(&mut self, principal: &Principal, sharers: &Sharers) -> Result<Option<Share>, NotBegun> {
+        if self.draining {
+            return Err(NotBegun::ShuttingDown);
+        }
+        match self.shared.get(sharers) {
+            Some(Shared::Opening(done)) => return Ok(Some(Share::Soon(done.clone()))),
+            Some(Shared::Open(number)) => {
+                let entry = self.by_number.get(number).filter(|entry| !entry.handle.is_closed());
+                if let Some(entry) = entry {
+                    return Ok(Some(Share::Now(entry.handle.clone())));
+                }
+            }
+            None if self.shared.keys().filter(|(bytes, _)| *bytes == sharers.0).count() >= MAX_SETS => {
+                let text =
+                    format!("clients of {principal} with {MAX_SETS} different sets of capabilities are here");
+                return Err(NotBegun::NoPlace(text));
+            }
+            None => {}
+        }
+        self.shared.insert(sharers.clone(), Shared::Opening(CancellationToken::new()));
+        Ok(None)
+    }
+
+    /// The session of `sharers` is open.
+    fn open(&mut self, sharers: &Sharers, number: u64) {
+        if let Some(Shared::Opening(done)) = self.shared.insert(sharers.clone(), Shared::Open(number)) {
+            done.cancel();
+        }
+    }
+}
+
+/// A session that is shared.
+enum Share {
+    Now(UpgradeHandle),
+    /// When this is cancelled, it is worth looking again.
+    Soon(CancellationToken),
+}
+
+/// The one who opens a session that others will share. They wait until it is dropped.
+struct Opening<'a> {
+    registry: &'a Upgraded,
+    sharers: Sharers,
+}
+
+impl Drop for Opening<'_> {
+    fn drop(&mut self) {
+        let mut table = self.registry.table();
+        let Some(Shared::Opening(done)) = table.shared.get(&self.sharers) else { return };
+        done.cancel();
+        table.shared.remove(&self.sharers);
+    }
+}
+
 impl Upgraded {
-    /// No session yet; children are started with `command` when clients come.
+    /// No session yet; children are started with `command` when clients come. `told` is told of troubles.
     ///
     /// # Errors
     /// When OpenSSL has no randomness.
@@ -106,6 +209,7 @@ impl Upgraded {
         command: ChildCommand,
         options: Options,
         places: Places,
+        told: impl Fn(Trouble) + Send + Sync + 'static,
     ) -> Result<Arc<Self>, openssl::error::ErrorStack> {
         Ok(Arc::new(Self {
             command,
@@ -115,13 +219,8 @@ impl Upgraded {
             sealer: Arc::new(Sealer::new()?),
             sessions: Mutex::default(),
             tasks: TaskTracker::new(),
-            doubts: Notify::new(),
+            troubles: Troubles(Box::new(told)),
         }))
-    }
-
-    /// Waits until a child has refused `initialize` since it speaks modern revisions only: it is not what it was taken for.
-    pub async fn doubted(&self) {
-        self.doubts.notified().await;
     }
 
     /// New sessions keep to the times of `config`; what they are for does not change.
@@ -162,7 +261,7 @@ impl Upgraded {
 
     async fn begin(self: &Arc<Self>, principal: &Principal, mut request: Request) -> Result<Call, NotBegun> {
         loop {
-            let handle = match self.session(principal, &request) {
+            let handle = match self.session(principal, &request).await {
                 Ok(handle) => handle,
                 Err(NotOpened::NotBegun(why)) => return Err(why),
                 Err(NotOpened::Failed(error)) => {
@@ -178,84 +277,105 @@ impl Upgraded {
     }
 
     /// A session for a request: one that is there if it may be shared, else a new one.
-    fn session(
+    async fn session(
         self: &Arc<Self>,
         principal: &Principal,
         request: &Request,
     ) -> Result<UpgradeHandle, NotOpened> {
         let capabilities = Capabilities::read(&request.meta.capabilities);
-        let mut table = self.table();
-        if table.draining {
-            return Err(NotOpened::NotBegun(NotBegun::ShuttingDown));
-        }
         if self.isolation == Isolation::Request {
-            let info = request.meta.client_info.clone();
-            let setup = |setup| Setup { client_info: info, ..setup };
-            return self
-                .open(&mut table, principal, capabilities, Duration::ZERO, setup)
-                .map(|(_, handle)| handle);
+            let client_info = request.meta.client_info.clone();
+            return self.open(principal, capabilities, client_info, None);
         }
         let sharers = (principal.to_bytes(), capabilities);
-        let shared = table.shared.get(&sharers).and_then(|number| table.by_number.get(number));
-        if let Some(entry) = shared.filter(|entry| !entry.handle.is_closed()) {
-            return Ok(entry.handle.clone());
+        loop {
+            let share = self.table().share(principal, &sharers).map_err(NotOpened::NotBegun)?;
+            match share {
+                Some(Share::Now(handle)) => return Ok(handle),
+                Some(Share::Soon(done)) => done.cancelled().await,
+                None => break,
+            }
         }
-        if table.shared.keys().filter(|(bytes, _)| *bytes == sharers.0).count() >= MAX_SETS
-            && !table.shared.contains_key(&sharers)
-        {
-            let text =
-                format!("clients of {principal} with {MAX_SETS} different sets of capabilities are here");
-            return Err(NotOpened::NotBegun(NotBegun::NoPlace(text)));
-        }
-        let capabilities = sharers.1.clone();
-        let (number, handle) =
-            self.open(&mut table, principal, capabilities, self.options().idle, |setup| setup)?;
-        table.shared.insert(sharers, number);
-        Ok(handle)
+        let opening = Opening { registry: self, sharers };
+        self.open(principal, opening.sharers.1.clone(), None, Some(&opening.sharers))
     }
 
-    /// Starts a child and a session with it.
+    /// Starts a child and a session with it, for one request or for all of `sharers`.
     fn open(
         self: &Arc<Self>,
-        table: &mut Table,
         principal: &Principal,
         capabilities: Capabilities,
-        idle: Duration,
-        adjust: impl FnOnce(Setup) -> Setup,
-    ) -> Result<(u64, UpgradeHandle), NotOpened> {
-        let place = self.places.take().ok_or_else(|| {
-            let why = format!("{} sessions are open (server.session.max_sessions)", self.places.limit());
-            log::warn!("a session is refused: {why}");
-            NotOpened::NotBegun(NotBegun::NoPlace(why))
-        })?;
-        table.last += 1;
-        let number = table.last;
+        client_info: Option<Box<RawValue>>,
+        sharers: Option<&Sharers>,
+    ) -> Result<UpgradeHandle, NotOpened> {
+        let place = self.place()?;
+        let (number, warm, _open) = {
+            let mut table = self.table();
+            if table.draining {
+                return Err(NotOpened::NotBegun(NotBegun::ShuttingDown));
+            }
+            table.last += 1;
+            // Who waits for the end waits for what is being started too.
+            (table.last, table.warm.take(), self.tasks.token())
+        };
         let label = format!("session u{number}");
-        let warm = table.warm.take().filter(|child| !child.process.has_exited());
-        let child = warm.map_or_else(|| self.command.spawn(&format!("of {label}")), Ok).map_err(|e| {
-            log::error!("{label} can't be opened: {e}");
-            let text = format!("the MCP server can't be started: {e}");
-            NotOpened::Failed(ErrorObject::internal("child_not_started", text))
-        })?;
-        self.places.opened();
+        let warm = warm.filter(|child| !child.process.has_exited());
+        let child = warm.map_or_else(|| self.start(&format!("of {label}")), Ok).map_err(NotOpened::Failed)?;
         let options = self.options();
+        let idle = if sharers.is_some() { options.idle } else { Duration::ZERO };
+        let mut table = self.table();
+        if table.draining {
+            drop(table);
+            self.put_away(child);
+            return Err(NotOpened::NotBegun(NotBegun::ShuttingDown));
+        }
+        self.places.opened();
         log::info!("{label}: opened by {principal}, child process {}", child.process.id());
-        let setup = adjust(Setup {
+        let setup = Setup {
             lanes: if capabilities.answers() { Lanes::OneAsker } else { Lanes::Concurrent },
             capabilities,
-            client_info: None,
+            client_info,
             limits: options.limits,
             principal: principal.to_bytes(),
             sealer: Arc::clone(&self.sealer),
             session: number,
-        });
+        };
         let server = ChildServer::new(child, label.clone(), options.grace);
         let (handle, session) = upgrade(server, setup, idle);
         let entry = Entry { principal: principal.clone(), handle: handle.clone() };
         table.by_number.insert(number, entry);
+        if let Some(sharers) = sharers {
+            table.open(sharers, number);
+        }
         let known = Known { registry: Arc::clone(self), number };
         self.tasks.spawn(keep(known, session, label, place));
-        Ok((number, handle))
+        Ok(handle)
+    }
+
+    fn place(&self) -> Result<Place, NotOpened> {
+        self.places.take().ok_or_else(|| {
+            let why = format!("{} sessions are open (server.session.max_sessions)", self.places.limit());
+            log::warn!("a session is refused: {why}");
+            NotOpened::NotBegun(NotBegun::NoPlace(why))
+        })
+    }
+
+    /// Starts a child, which the log knows by `label`.
+    fn start(&self, label: &str) -> Result<Child, ErrorObject> {
+        self.command.spawn(label).map_err(|e| {
+            let text = format!("the MCP server can't be started: {e}");
+            log::error!("the child {label}: {text}");
+            (self.troubles.0)(Trouble::NotStarted(text.clone()));
+            ErrorObject::internal("child_not_started", text)
+        })
+    }
+
+    /// Ends a child that nobody needs.
+    fn put_away(&self, child: Child) {
+        let grace = self.options().grace;
+        self.tasks.spawn(async move {
+            child.end(grace).await;
+        });
     }
 
     /// Starts a child ahead of the request that will need it.
@@ -263,13 +383,24 @@ impl Upgraded {
         if self.isolation != Isolation::Request {
             return;
         }
+        let _open = {
+            let mut table = self.table();
+            if table.draining || !matches!(table.warm, Warm::None) {
+                return;
+            }
+            table.warm = Warm::Starting;
+            self.tasks.token()
+        };
+        let child = self.start("of the next session").ok();
         let mut table = self.table();
-        if table.draining || table.warm.is_some() {
-            return;
-        }
-        match self.command.spawn("of the next session") {
-            Ok(child) => table.warm = Some(child),
-            Err(e) => log::warn!("no child can be started ahead: {e}"),
+        table.warm = Warm::None;
+        match child {
+            Some(child) if table.draining => {
+                drop(table);
+                self.put_away(child);
+            }
+            Some(child) => table.warm = Warm::Ready(Box::new(child)),
+            None => {}
         }
     }
 
@@ -288,11 +419,10 @@ impl Upgraded {
         let mut table = self.table();
         table.draining = true;
         table.by_number.values().for_each(|entry| entry.handle.drain());
-        if let Some(child) = table.warm.take() {
-            let grace = self.options().grace;
-            self.tasks.spawn(async move {
-                child.end(grace).await;
-            });
+        let warm = table.warm.take();
+        drop(table);
+        if let Some(child) = warm {
+            self.put_away(child);
         }
         self.tasks.close();
     }
@@ -320,7 +450,7 @@ async fn keep(known: Known, session: impl Future<Output = End> + Send, label: St
         End::Failed(error) => {
             log::warn!("{label}: ended after {lasted:?}: {}", error.message);
             if error.reason == NOT_LEGACY {
-                known.registry.doubts.notify_one();
+                (known.registry.troubles.0)(Trouble::NotLegacy);
             }
         }
     }
@@ -338,7 +468,7 @@ impl Drop for Known {
     fn drop(&mut self) {
         let mut table = self.registry.table();
         table.by_number.remove(&self.number);
-        table.shared.retain(|_, number| *number != self.number);
+        table.shared.retain(|_, shared| !matches!(shared, Shared::Open(number) if *number == self.number));
     }
 }
 

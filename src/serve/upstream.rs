@@ -6,6 +6,7 @@ use tokio::net::unix::pipe;
 
 use super::driver::End;
 use crate::{
+    auth::Principal,
     child::{Child, ChildCommand, Exit, Process},
     framing::{
         lines::{Framed, Lines},
@@ -21,7 +22,7 @@ pub(super) enum Source {
     /// A child for each.
     Command(Box<ChildCommand>),
     /// One modern server for all.
-    Modern(Box<dyn Fn(Limits) -> Downgraded + Send + Sync>),
+    Modern(Box<dyn Fn(&Principal, Limits) -> Downgraded + Send + Sync>),
 }
 
 /// The server of one session.
@@ -48,17 +49,22 @@ pub(super) enum Said {
 }
 
 impl Source {
-    /// One modern server for all sessions.
-    pub(super) fn modern(server: Arc<impl ModernServer>) -> Self {
-        Self::Modern(Box::new(move |limits| Downgraded::new(Arc::clone(&server), limits)))
+    /// The modern server of each principal, for all sessions of it.
+    pub(super) fn modern<S: ModernServer>(of: impl Fn(&Principal) -> Arc<S> + Send + Sync + 'static) -> Self {
+        Self::Modern(Box::new(move |principal, limits| Downgraded::new(of(principal), limits)))
     }
 
-    /// The server of a new session, which the log knows by `label`, and the limits that are left for the session itself
-    /// to keep.
-    pub(super) fn start(&self, label: &str, limits: Limits) -> io::Result<(Upstream, Limits)> {
+    /// The server of a new session of `principal`'s, which the log knows by `label`, and the limits that are left for the
+    /// session itself to keep.
+    pub(super) fn start(
+        &self,
+        label: &str,
+        principal: &Principal,
+        limits: Limits,
+    ) -> io::Result<(Upstream, Limits)> {
         match self {
             Self::Command(command) => Ok((Upstream::Child(Box::new(command.spawn(label)?)), limits)),
-            Self::Modern(start) => Ok((Upstream::Modern(Box::new(start(limits))), Limits::NONE)),
+            Self::Modern(start) => Ok((Upstream::Modern(Box::new(start(principal, limits))), Limits::NONE)),
         }
     }
 }

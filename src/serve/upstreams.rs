@@ -7,7 +7,7 @@ use openssl::error::ErrorStack;
 use super::{
     pool::Pool,
     probe::{Probe, Upstream},
-    upgraded::{Options, Upgraded},
+    upgraded::{Options, Trouble, Upgraded},
     upstream::Source,
 };
 use crate::{
@@ -17,7 +17,7 @@ use crate::{
     jsonrpc::{ErrorObject, Message},
     metrics::Places,
     monitor::Ready,
-    upstream::{Call, ModernServer},
+    upstream::Call,
 };
 
 /// The MCP server, for clients of either era.
@@ -68,10 +68,21 @@ impl Upstreams {
         places: Places,
     ) -> Result<Self, ErrorStack> {
         let pool = Arc::new(Pool::new(command.clone(), &config.mcp, config.exchange_limits()));
+        let probe = Probe::new(command.clone(), &config.mcp);
+        let told = {
+            let probe = Arc::clone(&probe);
+            move |trouble| match trouble {
+                Trouble::NotLegacy => probe.doubt(),
+                Trouble::NotStarted(why) => probe.failed(why),
+            }
+        };
         Ok(Self {
-            probe: Probe::new(command.clone(), &config.mcp),
-            upgraded: Upgraded::new(command.clone(), Options::new(config), places)?,
-            downgraded: Source::modern(Arc::clone(&pool)),
+            probe,
+            upgraded: Upgraded::new(command.clone(), Options::new(config), places, told)?,
+            downgraded: Source::modern({
+                let pool = Arc::clone(&pool);
+                move |principal| pool.of(principal)
+            }),
             pool,
             children: Source::Command(Box::new(command)),
             given,
@@ -83,14 +94,6 @@ impl Upstreams {
     pub(super) async fn begin(&self) {
         if self.probe.for_modern().await == Upstream::Same {
             self.pool.start();
-        }
-    }
-
-    /// Asks again which eras the server speaks, whenever a child of a modern client's was not what it was taken for.
-    pub(super) async fn watch(&self) {
-        loop {
-            self.upgraded.doubted().await;
-            self.probe.doubt();
         }
     }
 
@@ -134,7 +137,7 @@ impl Upstreams {
     /// Sends a modern client's request.
     pub(super) async fn call(&self, principal: &Principal, request: era::Request) -> Result<Call, NotBegun> {
         match self.probe.for_modern().await {
-            Upstream::Same => self.pool.offer(request).await,
+            Upstream::Same => self.pool.offer(principal, request).await,
             Upstream::Other => self.upgraded.call(principal, request).await,
             Upstream::Nothing(_) if self.pool.is_closed() => Err(NotBegun::ShuttingDown),
             Upstream::Nothing(why) => {

@@ -8,6 +8,7 @@ use serde_json::json;
 use crate::support::bridge::{Bridge, Guard, Serve, TOKEN};
 use crate::support::certs::cert;
 use crate::support::http::{Http, Response};
+use crate::support::modern::Modern;
 use crate::support::proc::is_alive;
 use crate::support::process::Process;
 use crate::support::session::initialize;
@@ -51,6 +52,26 @@ async fn a_bridge_whose_server_has_been_removed_is_no_longer_ready() {
     not_ready(&bridge, "no such file").await;
     let answer = bridge.http().post(initialize(&json!({}))).await.messages().await.pop().unwrap();
     assert_eq!((&answer["id"], &answer["error"]["code"]), (&json!(0), &json!(-32603)), "{answer}");
+}
+
+#[tokio::test]
+async fn a_bridge_that_cannot_start_a_child_for_a_modern_client_is_no_longer_ready() {
+    for isolation in ["principal", "request"] {
+        let dir = tempfile::tempdir().unwrap();
+        let program = dir.path().join("server");
+        std::fs::copy(fixture_server(), &program).unwrap();
+        let serve = Serve::new(Guard::None).config(&format!("mcp:\n  isolation: {isolation}"));
+        let bridge = serve.child(&[program.to_str().unwrap()]).start();
+        assert_eq!(bridge.http().path("/ready").get().await.status, 200);
+        // A program that is there, and that no system starts.
+        let broken = dir.path().join("broken");
+        std::fs::copy(&program, &broken).unwrap();
+        std::fs::write(&broken, "#!/no/such/interpreter\n").unwrap();
+        std::fs::rename(&broken, &program).unwrap();
+        let answer = Modern(bridge.http()).call("echo", json!({})).await;
+        assert_eq!(answer["error"]["data"]["reason"], "child_not_started", "{answer}");
+        not_ready(&bridge, "can't be started").await;
+    }
 }
 
 #[tokio::test]

@@ -7,7 +7,9 @@ use crate::support::{
     bridge::{Bridge, Guard, Serve},
     eventually,
     http::{Http, Response},
+    modern::{Modern, Request},
     session::initialize,
+    within,
 };
 
 /// A session with its one stream.
@@ -107,6 +109,38 @@ async fn a_session_of_one_transport_does_not_exist_for_the_other() {
     let response = http.clone().path("/sse").post(ping).await;
     assert_eq!((response.status.as_u16(), response.header("allow")), (405, "GET"));
     sse.post(ping).await;
+}
+
+#[tokio::test]
+async fn a_principal_that_fills_a_shared_child_leaves_room_for_others() {
+    const SESSIONS: usize = 4;
+    const EACH: u64 = 1024;
+    let config = "auth:\n  type: bearer\n  bearer:\n    tokens: [one, two]";
+    let bridge = Serve::new(Guard::None).child_arg("--modern").config(config).start();
+    let [one, two] =
+        ["one", "two"].map(|token| bridge.http().header("authorization", &format!("Bearer {token}")));
+    let read = async |http: &Http| {
+        Modern(http.clone()).request(&Request::new(1, "resources/read", json!({"uri": "a:1"}))).await
+    };
+    let mut sessions = Vec::new();
+    for _ in 0..SESSIONS {
+        let sse = Sse::open(&one).await;
+        for id in 1..=EACH {
+            let params = json!({"uri": "hold:"});
+            let hold = json!({"jsonrpc": "2.0", "id": id, "method": "resources/read", "params": params});
+            sse.post(hold.to_string()).await;
+        }
+        sessions.push(sse);
+    }
+    // They are on their way to the child when their posts are answered.
+    let full = async { while read(&one).await["error"]["data"]["reason"] != "too_many_requests" {} };
+    within("the last of half the places", full).await;
+    for _ in 0..10 {
+        assert_eq!(read(&two).await["result"]["contents"][0]["text"], "contents");
+    }
+    drop(sessions);
+    let free = async { while read(&one).await["result"].is_null() {} };
+    within("places that are free again", free).await;
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! Modern clients of a server that speaks legacy revisions only: the sessions that serve keeps for them.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -41,7 +42,7 @@ impl Clients {
         let config = load(mcp, server);
         let places = Places::new(config.max_sessions);
         let command = ChildCommand::resolve(&config.mcp).unwrap();
-        let sessions = Upgraded::new(command, Options::new(&config), places.clone()).unwrap();
+        let sessions = Upgraded::new(command, Options::new(&config), places.clone(), |_| ()).unwrap();
         Self { sessions, places, authenticator: Authenticator::new(&config.auth).unwrap() }
     }
 
@@ -131,6 +132,22 @@ async fn a_principal_with_the_same_capabilities_has_one_session() {
     clients.sessions.end();
     within("the end", clients.sessions.ended()).await;
     assert!(!is_alive(one));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_that_come_together_wait_for_one_session() {
+    let clients = Arc::new(Clients::new("isolation: principal", "session: {max_sessions: 1}"));
+    let requests: Vec<_> = (0..20)
+        .map(|_| {
+            let clients = Arc::clone(&clients);
+            tokio::spawn(async move { clients.pid("one", json!({})).await })
+        })
+        .collect();
+    let mut pids = HashSet::new();
+    for request in requests {
+        pids.insert(request.await.unwrap());
+    }
+    assert_eq!(pids.len(), 1);
 }
 
 #[tokio::test]

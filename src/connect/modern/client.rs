@@ -17,7 +17,7 @@ use crate::{
     era,
     framing::writer::Writer,
     jsonrpc::{self, ErrorObject, Kind, Line, Message, Object, RequestId},
-    mcp::{self, meta},
+    mcp,
     metrics::{Exchanges, Outcome, Running},
     upstream::{Call, ModernServer},
 };
@@ -185,8 +185,8 @@ impl Client {
                     delays = Delays::new(self.retry);
                     if acknowledged.replace(item.message.line.detached()).is_some() {
                         // The client has been told; what changed meanwhile it has not.
-                        for line in changes(&item.message.line, &id) {
-                            self.write(line).await;
+                        for message in era::may_have_changed(&item.message.line, &id) {
+                            self.write(message.line).await;
                         }
                         continue;
                     }
@@ -248,33 +248,4 @@ impl Waiting {
 
 fn outcome(answer: &Kind) -> Outcome {
     if matches!(answer, Kind::Response { is_error: true, .. }) { Outcome::Error } else { Outcome::Ok }
-}
-
-/// What an acknowledgement promises to tell of, as if it had happened.
-fn changes(acknowledged: &Line, id: &RequestId) -> Vec<Line> {
-    const LISTS: [(&str, &str); 3] = [
-        ("toolsListChanged", mcp::TOOLS_CHANGED),
-        ("promptsListChanged", "notifications/prompts/list_changed"),
-        ("resourcesListChanged", "notifications/resources/list_changed"),
-    ];
-    // Not by way of a `Value`, which does not hold each number that an id may be.
-    let mut meta = Object::default();
-    meta.put(meta::SUBSCRIPTION_ID, id);
-    let mut params = Object::default();
-    params.put("_meta", &meta);
-    let read = || {
-        let envelope = Object::parse(acknowledged.as_str()).ok()?;
-        let promised = envelope.object("params").ok()?;
-        let filter = promised.object("notifications").ok()?;
-        let lists = LISTS.iter().filter(|(member, _)| filter.read(member) == Some(true));
-        let mut lines: Vec<_> = lists.map(|(_, method)| jsonrpc::notification(method, &params)).collect();
-        let uris: Vec<String> = filter.read("resourceSubscriptions").unwrap_or_default();
-        lines.extend(uris.iter().map(|uri| {
-            let mut params = params.clone();
-            params.put("uri", uri);
-            jsonrpc::notification(mcp::RESOURCE_UPDATED, &params)
-        }));
-        Some(lines)
-    };
-    read().unwrap_or_default()
 }

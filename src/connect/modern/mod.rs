@@ -6,6 +6,6 @@ mod server;
 
 pub(super) use self::{
     client::{Client, Upstream},
-    discovery::{Discovery, error_code},
+    discovery::Discovery,
     server::Server,
 };

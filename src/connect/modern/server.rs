@@ -7,7 +7,6 @@ use std::sync::Arc;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::discovery::error_code;
 use crate::{
     connect::{
         answer::{self, Answer},
@@ -20,7 +19,7 @@ use crate::{
         self,
         headers::{self, Annotations},
     },
-    jsonrpc::{Kind, Message},
+    jsonrpc::{Kind, Message, error_code},
     logging, mcp,
     upstream::{self, Call, Catalog, Item, ModernServer, Replies},
 };

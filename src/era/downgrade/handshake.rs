@@ -2,10 +2,7 @@
 
 use serde_json::value::RawValue;
 
-use super::{
-    client::without,
-    subscriptions::{LISTS, Lists},
-};
+use super::{client::without, subscriptions::Lists};
 use crate::{
     jsonrpc::{Line, Object},
     mcp::{self, LegacyRevision, meta},
@@ -69,7 +66,7 @@ impl Offers {
         Self {
             logging: capabilities.get("logging").is_some(),
             subscribe: says("resources", "subscribe"),
-            lists: LISTS.map(|list| says(list.capability, "listChanged")),
+            lists: mcp::LISTS.map(|list| says(list.capability, "listChanged")),
         }
     }
 }

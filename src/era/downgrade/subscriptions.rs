@@ -31,30 +31,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
-/// A list whose changes are told.
-pub(super) struct List {
-    /// The server's capability that says so.
-    pub(super) capability: &'static str,
-    filter: &'static str,
-    changed: &'static str,
-}
-
-/// All of them.
-pub(super) const LISTS: [List; 3] = [
-    List { capability: "tools", filter: "toolsListChanged", changed: "notifications/tools/list_changed" },
-    List {
-        capability: "prompts",
-        filter: "promptsListChanged",
-        changed: "notifications/prompts/list_changed",
-    },
-    List {
-        capability: "resources",
-        filter: "resourcesListChanged",
-        changed: "notifications/resources/list_changed",
-    },
-];
-
-/// Some of [`LISTS`].
+/// Some of [`mcp::LISTS`].
 pub(super) type Lists = [bool; 3];
 
 type Uris = BTreeSet<Box<str>>;
@@ -199,7 +176,7 @@ impl Subscriptions {
     fn open(&mut self, uris: Uris, cx: &mut Context<'_>) {
         let key = cx.out.new_call();
         let mut filter = Object::default();
-        for (list, _) in LISTS.iter().zip(self.lists).filter(|(_, wanted)| *wanted) {
+        for (list, _) in mcp::LISTS.iter().zip(self.lists).filter(|(_, wanted)| *wanted) {
             filter.put(list.filter, &true);
         }
         if !uris.is_empty() {
@@ -265,7 +242,7 @@ impl Subscriptions {
 
     /// Says of everything that is listened to that it may have changed.
     fn announce(&self, honoured: &Honoured, out: &mut Out) {
-        for (list, _) in LISTS.iter().zip(honoured.lists).filter(|(_, honoured)| *honoured) {
+        for (list, _) in mcp::LISTS.iter().zip(honoured.lists).filter(|(_, honoured)| *honoured) {
             out.tell_own(list.changed, &json!({}));
         }
         for uri in self.confirmed.intersection(&honoured.uris) {
@@ -347,7 +324,7 @@ impl Honoured {
             let params = line.object("params").ok()?;
             let filter = params.object("notifications").ok()?;
             Some(Self {
-                lists: LISTS.map(|list| filter.read(list.filter).unwrap_or(false)),
+                lists: mcp::LISTS.map(|list| filter.read(list.filter).unwrap_or(false)),
                 uris: filter.read("resourceSubscriptions").unwrap_or_default(),
             })
         };

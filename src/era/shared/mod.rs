@@ -8,7 +8,8 @@ mod rewrite;
 mod tests;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap, hash_map::Entry},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -20,13 +21,17 @@ use crate::{
     session::Limits,
 };
 
-/// Most requests in flight on one child, subscriptions among them.
-const MAX_IN_FLIGHT: usize = 4096;
+/// Most requests in flight on one child, subscriptions among them. One owner has at most as many as are free, which is
+/// half of them for the first.
+const MAX_IN_FLIGHT: usize = 8192;
 /// How long log messages of a request that was cancelled may still come: until then no other request gets any.
 const LOG_ECHO: Duration = Duration::from_secs(5);
 
 /// A request's number on its child.
 pub type Number = u64;
+
+/// Whom a request counts for: bytes that are equal for equal ones.
+pub type Owner = Arc<[u8]>;
 
 /// A message for the sender of a request.
 #[derive(Debug, Clone)]
@@ -64,15 +69,48 @@ pub struct Ended {
 pub struct Shared {
     limits: Limits,
     last: Number,
-    in_flight: BTreeMap<Number, Exchange>,
+    in_flight: InFlight,
     logging: Option<Logging>,
     /// Nothing is due before; progress moves deadlines on without moving this, so a look may come too early.
     earliest: Option<Instant>,
 }
 
+/// Requests by number, none of which leaves without giving its place back.
+#[derive(Debug, Default)]
+struct InFlight {
+    by_number: BTreeMap<Number, Exchange>,
+    /// How many each owner has; none has 0.
+    of_owners: HashMap<Owner, usize>,
+}
+
+impl InFlight {
+    /// Whether there is a place for one more of this owner.
+    fn has_place_for(&self, owner: &Owner) -> bool {
+        let free = MAX_IN_FLIGHT.saturating_sub(self.by_number.len());
+        self.of_owners.get(owner).copied().unwrap_or_default() < free
+    }
+
+    fn insert(&mut self, number: Number, exchange: Exchange) {
+        *self.of_owners.entry(Arc::clone(&exchange.owner)).or_default() += 1;
+        self.by_number.insert(number, exchange);
+    }
+
+    fn remove(&mut self, number: Number) -> Option<Exchange> {
+        let exchange = self.by_number.remove(&number)?;
+        if let Entry::Occupied(mut count) = self.of_owners.entry(Arc::clone(&exchange.owner)) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+        Some(exchange)
+    }
+}
+
 /// One request in flight.
 #[derive(Debug)]
 struct Exchange {
+    owner: Owner,
     /// The id, as its sender has it.
     id: RequestId,
     token: Option<RequestId>,
@@ -100,7 +138,7 @@ impl Exchange {
 impl Shared {
     /// A child with nothing in flight.
     pub fn new(limits: Limits) -> Self {
-        Self { limits, last: 0, in_flight: BTreeMap::new(), logging: None, earliest: None }
+        Self { limits, last: 0, in_flight: InFlight::default(), logging: None, earliest: None }
     }
 
     /// Requests from now on keep to these limits.
@@ -110,12 +148,12 @@ impl Shared {
 
     /// Requests in flight, subscriptions among them.
     pub fn len(&self) -> usize {
-        self.in_flight.len()
+        self.in_flight.by_number.len()
     }
 
     /// Whether nothing is in flight.
     pub fn is_empty(&self) -> bool {
-        self.in_flight.is_empty()
+        self.in_flight.by_number.is_empty()
     }
 
     /// Whether a request that wants log messages would get them.
@@ -123,13 +161,18 @@ impl Shared {
         self.logging.is_none_or(|logging| logging.until.is_some_and(|until| until <= now))
     }
 
-    /// A client's request: its number, and what the child gets.
+    /// A client's request, which counts for `owner`: its number, and what the child gets.
     ///
     /// # Errors
     /// When it can't be passed on, with the answer for its sender.
-    pub fn request(&mut self, request: &Request, now: Instant) -> Result<(Number, Line), ErrorObject> {
-        if self.in_flight.len() >= MAX_IN_FLIGHT {
-            let message = format!("more than {MAX_IN_FLIGHT} requests to the MCP server are in flight");
+    pub fn request(
+        &mut self,
+        request: &Request,
+        owner: &Owner,
+        now: Instant,
+    ) -> Result<(Number, Line), ErrorObject> {
+        if !self.in_flight.has_place_for(owner) {
+            let message = "too many requests to the MCP server are in flight; try later";
             return Err(ErrorObject::internal("too_many_requests", message));
         }
         let listens = &*request.method == mcp::LISTEN;
@@ -142,6 +185,7 @@ impl Shared {
             self.logging = Some(Logging { of: number, until: None });
         }
         let mut exchange = Exchange {
+            owner: Arc::clone(owner),
             id: request.id.clone(),
             token: sent.token,
             listens,
@@ -171,12 +215,12 @@ impl Shared {
 
     fn finish(&mut self, number: Number) -> Option<Exchange> {
         self.logging.take_if(|logging| logging.of == number);
-        self.in_flight.remove(&number)
+        self.in_flight.remove(number)
     }
 
     /// Takes out a request that the child still works on.
     fn cancel(&mut self, number: Number, now: Instant) -> Option<Exchange> {
-        let exchange = self.in_flight.remove(&number)?;
+        let exchange = self.in_flight.remove(number)?;
         if let Some(logging) = self.logging.as_mut().filter(|logging| logging.of == number) {
             logging.until = now.checked_add(LOG_ECHO);
         }
@@ -222,15 +266,17 @@ impl Shared {
         };
         let about = about.and_then(number);
         let of = match (method, subscription) {
-            (mcp::CANCELLED, _) => about.filter(|n| self.in_flight.get(n).is_some_and(|e| e.listens)),
+            (mcp::CANCELLED, _) => {
+                about.filter(|n| self.in_flight.by_number.get(n).is_some_and(|e| e.listens))
+            }
             (_, Some(id)) => number(&id),
             (mcp::PROGRESS, None) => {
-                about.filter(|n| self.in_flight.get(n).is_some_and(|e| e.token.is_some()))
+                about.filter(|n| self.in_flight.by_number.get(n).is_some_and(|e| e.token.is_some()))
             }
             (mcp::MESSAGE, None) => self.logging.filter(|logging| logging.until.is_none()).map(|l| l.of),
             _ => None,
         };
-        let Some((to, exchange)) = of.and_then(|n| Some((n, self.in_flight.get_mut(&n)?))) else {
+        let Some((to, exchange)) = of.and_then(|n| Some((n, self.in_flight.by_number.get_mut(&n)?))) else {
             return Outcome::Ignore("it says of no request in flight that it is about it");
         };
         if !exchange.listens {
@@ -258,14 +304,20 @@ impl Shared {
     pub fn server_ended(&mut self, error: &ErrorObject) -> Vec<Delivery> {
         self.logging = None;
         let all = std::mem::take(&mut self.in_flight);
-        all.iter().map(|(number, exchange)| unanswered(*number, exchange, error)).collect()
+        all.by_number.iter().map(|(number, exchange)| unanswered(*number, exchange, error)).collect()
     }
 
     /// Nobody can say whose answer it was that got lost: each request is answered with `error`. `of` says if it can.
     pub fn answer_lost(&mut self, of: Option<&RequestId>, error: &ErrorObject) -> Vec<Delivery> {
         let numbers: Vec<_> = match of.and_then(number) {
             Some(number) => vec![number],
-            None => self.in_flight.iter().filter(|(_, e)| !e.listens).map(|(number, _)| *number).collect(),
+            None => self
+                .in_flight
+                .by_number
+                .iter()
+                .filter(|(_, e)| !e.listens)
+                .map(|(number, _)| *number)
+                .collect(),
         };
         let lost = numbers.into_iter().filter_map(|number| Some((number, self.finish(number)?)));
         lost.map(|(number, exchange)| unanswered(number, &exchange, error)).collect()
@@ -274,7 +326,8 @@ impl Shared {
     /// Ends the subscriptions in good order, each with its result.
     pub fn complete_subscriptions(&mut self) -> Ended {
         let mut out = Ended::default();
-        let numbers: Vec<_> = self.in_flight.iter().filter(|(_, e)| e.listens).map(|(n, _)| *n).collect();
+        let numbers: Vec<_> =
+            self.in_flight.by_number.iter().filter(|(_, e)| e.listens).map(|(n, _)| *n).collect();
         for number in numbers {
             let Some(exchange) = self.finish(number) else { continue };
             let message = Some(rewrite::completion(&exchange.id));
@@ -293,7 +346,8 @@ impl Shared {
     pub fn expire(&mut self, now: Instant) -> Ended {
         let mut out = Ended::default();
         let due = |e: &Exchange| e.deadline().is_some_and(|deadline| deadline <= now);
-        let numbers: Vec<_> = self.in_flight.iter().filter(|(_, e)| due(e)).map(|(n, _)| *n).collect();
+        let numbers: Vec<_> =
+            self.in_flight.by_number.iter().filter(|(_, e)| due(e)).map(|(n, _)| *n).collect();
         for number in numbers {
             let Some(exchange) = self.cancel(number, now) else { continue };
             let in_all = exchange.until.is_some_and(|until| until <= now);
@@ -302,7 +356,7 @@ impl Shared {
             out.deliveries.push(failed(number, &exchange, &ErrorObject::internal("timed_out", message)));
             out.to_server.push(cancellation(number, "timed out"));
         }
-        self.earliest = self.in_flight.values().filter_map(Exchange::deadline).min();
+        self.earliest = self.in_flight.by_number.values().filter_map(Exchange::deadline).min();
         out
     }
 }

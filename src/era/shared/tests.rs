@@ -26,6 +26,10 @@ fn request(id: &Value, method: &str, params: &Value, meta: &Value) -> Request {
     Request::read(read(&json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params }))).unwrap()
 }
 
+fn owner() -> Owner {
+    Owner::from([0])
+}
+
 fn value(line: &Line) -> Value {
     serde_json::from_str(line.as_str()).unwrap()
 }
@@ -88,7 +92,7 @@ impl Bench for Table {
                 let method = said["method"].as_str().unwrap();
                 let params = said.get("params").cloned().unwrap_or_else(|| json!({}));
                 let request = request(&said["id"], method, &params, &said["_meta"]);
-                let (number, line) = self.shared.request(&request, now).unwrap();
+                let (number, line) = self.shared.request(&request, &owner(), now).unwrap();
                 self.calls.insert(number, self.calls.len() as u64 + 1);
                 self.tell(&line);
             }
@@ -165,7 +169,7 @@ fn what_is_not_rewritten_keeps_its_text() {
         r#""io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}}}"#
     );
     let Ok(Payload::Single(message)) = parse(text.into()) else { panic!() };
-    let (number, line) = shared.request(&Request::read(message).unwrap(), Instant::now()).unwrap();
+    let (number, line) = shared.request(&Request::read(message).unwrap(), &owner(), Instant::now()).unwrap();
     let expected = text.replace(r#""a""#, &number.to_string()).replace(":7,", &format!(":{number},"));
     assert_eq!(line.as_str(), expected);
     let answer = format!(r#"{{"result": {{"n":12345678901234567890.0 }},"id":{number}, "jsonrpc":"2.0"}}"#);
@@ -186,7 +190,7 @@ fn what_is_written_with_escapes_is_rewritten_too() {
     );
     let request = |shared: &mut Shared| {
         let Ok(Payload::Single(message)) = parse(text.into()) else { panic!() };
-        value(&shared.request(&Request::read(message).unwrap(), Instant::now()).unwrap().1)["params"]["_meta"]
+        value(&shared.request(&Request::read(message).unwrap(), &owner(), Instant::now()).unwrap().1)["params"]["_meta"]
             .clone()
     };
     let (first, second) = (request(&mut shared), request(&mut shared));
@@ -196,14 +200,38 @@ fn what_is_written_with_escapes_is_rewritten_too() {
 }
 
 #[test]
-fn the_number_of_requests_is_bounded() {
+fn nobody_has_more_requests_in_flight_than_others_may_have_still() {
     let mut shared = Shared::new(LIMITS);
     let request = request(&json!(1), "tools/list", &json!({}), &json!({}));
-    for _ in 0..MAX_IN_FLIGHT {
-        shared.request(&request, Instant::now()).unwrap();
+    let now = Instant::now();
+    let fill = |shared: &mut Shared, owner: u8| {
+        let mut numbers = Vec::new();
+        loop {
+            match shared.request(&request, &Owner::from([owner]), now) {
+                Ok((number, _)) => numbers.push(number),
+                Err(refused) => {
+                    assert_eq!(refused.reason, "too_many_requests");
+                    return numbers;
+                }
+            }
+        }
+    };
+    let first = fill(&mut shared, 1);
+    let second = fill(&mut shared, 2);
+    assert_eq!((first.len(), second.len()), (MAX_IN_FLIGHT / 2, MAX_IN_FLIGHT / 4));
+    for owner in 3..255 {
+        fill(&mut shared, owner);
     }
-    assert_eq!(shared.request(&request, Instant::now()).unwrap_err().reason, "too_many_requests");
-    assert_eq!(shared.len(), MAX_IN_FLIGHT);
+    assert!(shared.len() <= MAX_IN_FLIGHT);
+    // However a request ends, its place is free again.
+    let answer = |number| read(&json!({ "jsonrpc": "2.0", "id": number, "result": {} }));
+    shared.leave(second[0], now).unwrap();
+    shared.from_server(&answer(second[1]), now);
+    shared.withdraw(second[2]);
+    assert!(fill(&mut shared, 2).is_empty(), "it has more than there are free");
+    assert_eq!(fill(&mut shared, 0).len(), 2, "who has none finds a place, and leaves one of three");
+    shared.server_ended(&ErrorObject::internal("child_exited", "gone"));
+    assert_eq!(fill(&mut shared, 2).len(), MAX_IN_FLIGHT / 2);
 }
 
 /// A small generator of numbers that look random (xorshift).
@@ -247,7 +275,7 @@ fn interleave(dice: &mut Dice) {
             let listens = dice.roll(3) == 0;
             let method = if listens { "subscriptions/listen" } else { "tools/call" };
             let request = request(&id, method, &json!({}), &json!({ "progressToken": id }));
-            let (number, line) = shared.request(&request, now).unwrap();
+            let (number, line) = shared.request(&request, &owner(), now).unwrap();
             assert_eq!(value(&line)["id"], json!(number));
             assert!(runs.insert(number, Run { id, listens, sent: VecDeque::new(), ended: false }).is_none());
             continue;

@@ -102,9 +102,9 @@ impl Filter {
     /// Whether a notification is one of these.
     fn has(&self, method: &str, uri: Option<&str>) -> bool {
         match method {
-            "notifications/tools/list_changed" => self.tools,
-            "notifications/prompts/list_changed" => self.prompts,
-            "notifications/resources/list_changed" => self.resources,
+            mcp::TOOLS_CHANGED => self.tools,
+            mcp::PROMPTS_CHANGED => self.prompts,
+            mcp::RESOURCES_CHANGED => self.resources,
             _ => uri.is_some_and(|uri| self.uris().any(|wanted| is_within(uri, wanted))),
         }
     }

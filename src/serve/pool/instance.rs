@@ -16,7 +16,7 @@ use super::{Affinity, NotBegun};
 use crate::{
     era::{
         self,
-        shared::{Delivery, Ended, Number, Outcome, Shared},
+        shared::{Delivery, Ended, Number, Outcome, Owner, Shared},
     },
     framing::{
         queue::NoRoom,
@@ -97,6 +97,25 @@ struct Process {
     hangs: CancellationToken,
 }
 
+/// The processes of an instance, one after the other.
+pub(super) struct Processes(watch::Receiver<Phase>);
+
+impl Processes {
+    /// Whether the last one is gone or another is there.
+    pub(super) fn has_next(&self) -> bool {
+        self.0.has_changed().unwrap_or(true)
+    }
+
+    /// Waits for another process than the last one that was there; false when there will be none.
+    pub(super) async fn next(&mut self) -> bool {
+        if self.0.changed().await.is_err() {
+            return false;
+        }
+        let there = self.0.wait_for(|phase| !matches!(phase, Phase::Starting)).await;
+        matches!(there.as_deref(), Ok(Phase::Running(_)))
+    }
+}
+
 /// What speaks for and against an instance.
 #[derive(Debug)]
 pub(super) struct Load {
@@ -171,10 +190,10 @@ impl Instance {
         idle
     }
 
-    /// Sends a request, unless the bridge ends; whatever else goes wrong is its answer.
-    pub(super) async fn call(&self, request: era::Request) -> Result<Call, NotBegun> {
+    /// Sends a request of `owner`'s, unless the bridge ends; whatever else goes wrong is its answer.
+    pub(super) async fn call(&self, owner: &Owner, request: era::Request) -> Result<Call, NotBegun> {
         loop {
-            match self.try_call(&request).await {
+            match self.try_call(owner, &request).await {
                 Ok(Some(call)) => return Ok(call),
                 Ok(None) => {}
                 Err(NotSent::Ended) => return Err(NotBegun::ShuttingDown),
@@ -184,7 +203,7 @@ impl Instance {
     }
 
     /// `None`: the process has ended meanwhile and has seen nothing of the request.
-    async fn try_call(&self, request: &era::Request) -> Result<Option<Call>, NotSent> {
+    async fn try_call(&self, owner: &Owner, request: &era::Request) -> Result<Option<Call>, NotSent> {
         let process = self.process().await?;
         // Room first: after it, nothing waits between the decision and the child's queue.
         let reserved = match process.stdin.reserve(&request.line).await {
@@ -202,7 +221,7 @@ impl Instance {
         if state.process != process.number || state.stdin.is_none() {
             return Ok(None);
         }
-        let (number, line) = state.shared.request(request, Instant::now())?;
+        let (number, line) = state.shared.request(request, owner, Instant::now())?;
         if reserved.send(line).is_err() {
             state.shared.withdraw(number);
             return Ok(None);
@@ -219,6 +238,11 @@ impl Instance {
             self.wake.notify_one();
         }
         Ok(Some(call))
+    }
+
+    /// Those that come after the one that is there now.
+    pub(super) fn processes(&self) -> Processes {
+        Processes(self.phase.subscribe())
     }
 
     /// The process that is there, or will soon be.
@@ -337,6 +361,10 @@ impl Instance {
         let mut state = self.state();
         state.replies.remove(&number);
         self.cancel(&mut state, number);
+        if state.shared.is_empty() {
+            // The driver may wait for this to end its process.
+            self.wake.notify_one();
+        }
     }
 
     fn cancel(&self, state: &mut State, number: Number) {

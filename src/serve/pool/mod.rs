@@ -21,8 +21,10 @@ use self::{
 };
 use super::upstreams::NotBegun;
 use crate::{
+    auth::Principal,
     child::ChildCommand,
-    config, era,
+    config,
+    era::{self, shared::Owner},
     jsonrpc::{ErrorObject, Kind, Message},
     mcp,
     session::Limits,
@@ -146,17 +148,36 @@ impl Pool {
         self.ending.drain.is_cancelled()
     }
 
-    /// Sends a client's request, unless no new work is taken. Whatever else goes wrong is its answer.
-    pub(super) async fn offer(&self, request: era::Request) -> Result<Call, NotBegun> {
-        if self.is_closed() { Err(NotBegun::ShuttingDown) } else { self.send(request).await }
+    /// Sends a principal's request, unless no new work is taken. Whatever else goes wrong is its answer.
+    pub(super) async fn offer(&self, principal: &Principal, request: era::Request) -> Result<Call, NotBegun> {
+        if self.is_closed() {
+            return Err(NotBegun::ShuttingDown);
+        }
+        self.send(&principal.to_bytes().into(), request).await
     }
 
-    async fn send(&self, request: era::Request) -> Result<Call, NotBegun> {
+    async fn send(&self, owner: &Owner, request: era::Request) -> Result<Call, NotBegun> {
         self.start();
         if &*request.method == mcp::LISTEN && self.instances.len() > 1 {
-            return merged::listen(&self.instances, &request).await;
+            return Ok(merged::listen(&self.instances, owner, request));
         }
-        self.choose(&request).call(request).await
+        self.choose(&request).call(owner, request).await
+    }
+
+    /// The pool as `principal` uses it.
+    pub(super) fn of(self: &Arc<Self>, principal: &Principal) -> Arc<Share> {
+        Arc::new(Share { pool: Arc::clone(self), owner: principal.to_bytes().into() })
+    }
+
+    /// Passes a client's notification on, to all children.
+    pub(super) async fn notify(&self, message: Message) {
+        let Kind::Notification { method, .. } = &message.kind else { return };
+        if NEVER_PASSED.contains(&&**method) {
+            return;
+        }
+        for instance in &self.instances {
+            instance.notify(&message).await;
+        }
     }
 
     /// Waits until the last child is gone.
@@ -185,22 +206,23 @@ impl Pool {
     }
 }
 
-impl ModernServer for Pool {
+/// The shared children, as the one modern server of a principal.
+#[derive(Debug)]
+pub(super) struct Share {
+    pool: Arc<Pool>,
+    owner: Owner,
+}
+
+impl ModernServer for Share {
     async fn call(&self, request: era::Request) -> Call {
-        let id = request.id.clone();
-        let ends = self.is_draining() || (&*request.method == mcp::LISTEN && self.is_closed());
-        let begun = if ends { Err(NotBegun::ShuttingDown) } else { self.send(request).await };
+        let (pool, id) = (&self.pool, request.id.clone());
+        let ends = pool.is_draining() || (&*request.method == mcp::LISTEN && pool.is_closed());
+        let begun = if ends { Err(NotBegun::ShuttingDown) } else { pool.send(&self.owner, request).await };
         begun.unwrap_or_else(|_| Call::answered(shutting_down().response(Some(&id))))
     }
 
     async fn notify(&self, message: Message) {
-        let Kind::Notification { method, .. } = &message.kind else { return };
-        if NEVER_PASSED.contains(&&**method) {
-            return;
-        }
-        for instance in &self.instances {
-            instance.notify(&message).await;
-        }
+        self.pool.notify(message).await;
     }
 }
 

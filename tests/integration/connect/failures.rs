@@ -29,7 +29,9 @@ fn a_404_without_a_session_says_to_look_at_the_path() {
     let remote = Remote::plain();
     let mut client = crate::support::connect::Connect::to(&remote.url).start();
     client.ask("a", "initialize", &json!({}));
-    remote.post().respond("404 Not Found", &[HTML], b"<h1>Not here</h1>");
+    for method in ["initialize", "server/discover"] {
+        remote.asked(method).respond("404 Not Found", &[HTML], b"<h1>Not here</h1>");
+    }
     remote.get().respond("404 Not Found", &[HTML], b"<h1>Not here either</h1>");
     contains(&client.own_error("a"), &["404 Not Found", "client.url", "path", "HTTP+SSE was tried too"]);
     client.ask("b", "ping", &json!({}));

@@ -142,7 +142,9 @@ fn a_server_that_refuses_streamable_http_is_asked_for_its_stream() {
         let remote = Remote::plain();
         let mut client = Connect::to(&remote.url).start();
         client.ask("init", "initialize", &initialize_params());
-        refuse(remote.post(), status);
+        refuse(remote.asked("initialize"), status);
+        // A server of the newest revision refuses in the same way, and is asked for that first.
+        refuse(remote.asked("server/discover"), status);
         let mut stream = stream(&remote, ENDPOINT);
         answer_initialize(&remote, &mut stream);
         assert_eq!(client.next_message()["result"]["protocolVersion"], VERSION, "{status}");
@@ -178,7 +180,8 @@ fn a_chosen_streamable_http_is_not_left() {
     let remote = Remote::plain();
     let mut client = Connect::to(&remote.url).config("client:\n  transport: streamable-http").start();
     client.ask(1, "initialize", &initialize_params());
-    refuse(remote.post(), "405 Method Not Allowed");
+    refuse(remote.asked("initialize"), "405 Method Not Allowed");
+    refuse(remote.asked("server/discover"), "405 Method Not Allowed");
     assert!(client.own_error(1).contains("405"));
     assert_eq!(remote.unasked(), [""; 0]);
 }
@@ -196,7 +199,8 @@ fn a_stream_without_an_endpoint_is_not_http_sse() {
         let remote = Remote::plain();
         let mut client = Connect::to(&remote.url).start();
         client.ask(1, "initialize", &initialize_params());
-        refuse(remote.post(), "404 Not Found");
+        refuse(remote.asked("initialize"), "404 Not Found");
+        refuse(remote.asked("server/discover"), "404 Not Found");
         let mut events = remote.get().events();
         if !first.is_empty() {
             events.piece(first.as_bytes());

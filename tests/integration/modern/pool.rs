@@ -8,9 +8,10 @@ use serde_json::{Value, json};
 
 use super::{client, serve};
 use crate::support::bridge::Bridge;
+use crate::support::http::Response;
 use crate::support::modern::{Modern, Request, SUBSCRIPTION_KEY};
 use crate::support::proc::is_alive;
-use crate::support::{ended, eventually};
+use crate::support::{ended, eventually, within};
 
 const SOON: &str = "mcp:\n  restart_delay: 10ms\n";
 
@@ -143,27 +144,118 @@ async fn state_goes_back_to_the_child_that_issued_it() {
     }
 }
 
-#[tokio::test]
-async fn a_subscription_hears_of_every_child_and_is_acknowledged_once() {
-    let bridge = serve().config("mcp:\n  instances: 3\n  restart_delay: 10ms").start();
-    let client = client(&bridge);
-    let mut stream = client.listen("s", json!({"toolsListChanged": true})).await;
-    let mut told = 0;
-    for _ in 0..6 {
+/// A client, once `n` children run.
+async fn client_of_all(bridge: &Bridge, n: usize) -> Modern {
+    let client = client(bridge);
+    let mut pids = HashSet::new();
+    let all = async {
+        while pids.len() < n {
+            pids.insert(pid(&client).await);
+        }
+    };
+    within("the children", all).await;
+    client
+}
+
+/// Changes the tools of `n` children, one after the other, each of which has one listener.
+async fn change_tools(client: &Modern, n: usize) {
+    for _ in 0..n {
         let answer = client.call("change_tools", json!({})).await;
         assert_eq!(answer["result"]["content"][0]["text"], "1 told");
-        told += 1;
     }
-    for _ in 0..told {
+}
+
+/// The subscription `s` is told `n` times that the tools have changed.
+async fn told(stream: &mut Response, n: usize) {
+    for _ in 0..n {
         let message: Value = stream.next_message().await.unwrap();
-        assert_eq!(message["method"], "notifications/tools/list_changed");
+        assert_eq!(message["method"], "notifications/tools/list_changed", "{message}");
         assert_eq!(message["params"]["_meta"][SUBSCRIPTION_KEY], "s");
     }
+}
+
+#[tokio::test]
+async fn a_subscription_hears_of_every_child_and_is_acknowledged_once() {
+    let bridge = serve().config("mcp:\n  instances: 3").start();
+    let client = client_of_all(&bridge, 3).await;
+    let mut stream = client.listen("s", json!({"toolsListChanged": true})).await;
+    change_tools(&client, 6).await;
+    told(&mut stream, 6).await;
+    // Who leaves, leaves all of them.
+    drop(stream);
+    for _ in 0..3 {
+        assert_eq!(client.cancelled(1).await, 1);
+    }
+}
+
+#[tokio::test]
+async fn a_subscription_goes_on_when_one_of_its_children_dies_and_hears_of_the_next() {
+    let bridge = serve().config("mcp:\n  instances: 3\n  restart_delay: 10ms").start();
+    let client = client_of_all(&bridge, 3).await;
+    let mut stream = client.listen("s", json!({"toolsListChanged": true})).await;
+    client.call("die", json!({})).await;
+    // Nobody knows what has changed until there was another one to ask.
+    told(&mut stream, 1).await;
+    change_tools(&client, 6).await;
+    told(&mut stream, 6).await;
+}
+
+#[tokio::test]
+async fn a_subscription_that_is_too_long_to_be_kept_ends_with_the_first_child() {
+    let bridge = serve().config("mcp:\n  instances: 2\n  restart_delay: 10ms").start();
+    let client = client_of_all(&bridge, 2).await;
+    let uri = format!("a:{}", "x".repeat(64 * 1024));
+    let mut stream = client.listen("s", json!({"resourceSubscriptions": [uri]})).await;
     client.call("die", json!({})).await;
     assert_eq!(stream.next_message().await, None);
-    // The others were told that nobody listens any more.
-    let cancelled = client.call("cancelled", json!({"wait": 1})).await;
-    assert_eq!(cancelled["result"]["structuredContent"]["ids"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_subscription_lasts_as_long_as_one_of_its_children() {
+    let bridge = serve().config("mcp:\n  instances: 2\n  restart_delay: 1h").start();
+    let client = client_of_all(&bridge, 2).await;
+    // One is away for long; nobody waits for it.
+    client.call("die", json!({})).await;
+    let mut first = client.listen("s", json!({"toolsListChanged": true})).await;
+    change_tools(&client, 2).await;
+    told(&mut first, 2).await;
+    client.call("die", json!({})).await;
+    assert_eq!(first.next_message().await, None, "nobody is left, and the end is no server's word");
+}
+
+#[tokio::test]
+async fn a_subscription_opens_on_who_works_and_is_refused_when_nobody_does() {
+    let bridge = serve().config("mcp:\n  instances: 2\n  restart_on_failure: false").start();
+    let client = client_of_all(&bridge, 2).await;
+    client.call("die", json!({})).await;
+    bridge.logged("it is not started again");
+    let mut stream = client.listen("s", json!({"toolsListChanged": true})).await;
+    change_tools(&client, 2).await;
+    told(&mut stream, 2).await;
+    client.call("die", json!({})).await;
+    assert_eq!(stream.next_message().await, None);
+    let refused = client.request(&Request::listen("s", &json!({"toolsListChanged": true}))).await;
+    assert_eq!((&refused["id"], &refused["error"]["data"]["reason"]), (&json!("s"), &json!("child_exited")));
+}
+
+#[tokio::test]
+async fn a_child_that_ends_a_subscription_ends_it_on_all() {
+    for complete in [true, false] {
+        let bridge = serve().config("mcp:\n  instances: 2").start();
+        let client = client_of_all(&bridge, 2).await;
+        let mut stream = client.listen("s", json!({"toolsListChanged": true})).await;
+        client.call("tear_down", json!({ "complete": complete })).await;
+        let end = stream.next_message().await.unwrap();
+        if complete {
+            assert_eq!((&end["id"], &end["result"]["resultType"]), (&json!("s"), &json!("complete")));
+        } else {
+            assert_eq!(end["method"], "notifications/cancelled");
+            assert_eq!(end["params"]["requestId"], "s");
+        }
+        assert_eq!(stream.next_message().await, None);
+        // The other one is told that nobody listens any more.
+        within("a cancellation", async { while client.cancelled(0).await == 0 {} }).await;
+    }
 }
 
 #[tokio::test]

@@ -66,3 +66,16 @@ async fn a_call_that_does_not_end_is_answered_when_its_time_is_up() {
     assert_eq!(last["error"]["data"]["reason"], "shutting_down", "{last}");
     assert!(tokio::task::spawn_blocking(move || bridge.wait()).await.unwrap().success());
 }
+
+#[tokio::test]
+async fn a_bridge_ends_when_the_last_client_leaves() {
+    let mut bridge = serve().config("server:\n  shutdown_timeout: 10m").start();
+    let client = client(&bridge);
+    let mut running = client.post(&Request::call(1, "never", json!({})).meta("progressToken", 1)).await;
+    running.next_message().await.unwrap();
+    let mut listener = client.listen("s", json!({})).await;
+    bridge.signal(Signal::SIGTERM);
+    assert_eq!(listener.next_message().await.unwrap()["id"], "s");
+    drop(running);
+    assert!(tokio::task::spawn_blocking(move || bridge.wait()).await.unwrap().success());
+}

@@ -72,6 +72,49 @@ fn a_server_that_refuses_initialize_is_asked_for_its_era_and_translated() {
 }
 
 #[test]
+fn a_server_that_refuses_initialize_without_a_word_is_asked_for_its_era_too() {
+    for (status, media, body) in [
+        ("400 Bad Request", "text/plain", "Bad Request"),
+        ("400 Bad Request", "application/json", r#"{"error":"Missing header: Mcp-Method"}"#),
+        ("404 Not Found", "text/html", "<p>?</p>"),
+        ("405 Method Not Allowed", "text/plain", ""),
+        ("415 Unsupported Media Type", "text/plain", ""),
+    ] {
+        for config in ["", "client:\n  transport: streamable-http\n"] {
+            let mut pair = Pair::new(config);
+            pair.client.ask("i", "initialize", &params());
+            let initialize = pair.remote.asked("initialize");
+            initialize.respond(status, &[&format!("content-type: {media}")], body.as_bytes());
+            // Once to know its era, and once to answer the client.
+            pair.remote.asked("server/discover").result(&discovered());
+            let (mut pair, _listen) = enter(pair);
+            pair.client.ask(1, "prompts/list", &json!({}));
+            let prompts = pair.remote.asked("prompts/list");
+            prompts.result(
+                &json!({"resultType": "complete", "prompts": [], "ttlMs": 1, "cacheScope": "public"}),
+            );
+            assert_eq!(pair.client.next_message()["result"], json!({"prompts": []}));
+            assert_eq!(pair.remote.unasked(), [""; 0], "the server is not tried for an old one");
+        }
+    }
+}
+
+#[test]
+fn a_server_that_lets_nobody_in_is_asked_again_when_it_has_come_back() {
+    let mut pair = Pair::new("");
+    pair.client.ask("i", "initialize", &params());
+    for method in ["initialize", "server/discover"] {
+        pair.remote.asked(method).respond("404 Not Found", &[], b"");
+    }
+    pair.remote.get().respond("404 Not Found", &[], b"");
+    assert!(pair.client.own_error("i").contains("404"));
+    pair.client.ask("i", "initialize", &params());
+    pair.remote.asked("initialize").respond("400 Bad Request", &[], b"");
+    pair.remote.asked("server/discover").result(&discovered());
+    enter(pair);
+}
+
+#[test]
 fn a_dual_era_server_is_spoken_to_in_the_clients_era() {
     let mut pair = Pair::new("");
     pair.client.ask("i", "initialize", &params());
