@@ -3,6 +3,7 @@
 use std::{
     convert::Infallible,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -17,7 +18,10 @@ use hyper::{
 use thiserror::Error;
 use tokio::time::timeout;
 
-use super::watched::InFlight;
+use super::{
+    unread::{Unread, Waiting},
+    watched::InFlight,
+};
 
 /// How much of a body is given out at once, in bytes: hyper copies each piece before it is sent.
 const PIECE: usize = 64 * 1024;
@@ -43,6 +47,8 @@ pub struct Body {
     tally: Option<Box<dyn Tally>>,
     /// Tells the connection that a request is in flight until the body has gone.
     in_flight: Option<InFlight>,
+    /// Tells the connection that there is more for the client to take.
+    unread: Option<Waiting>,
 }
 
 enum Content {
@@ -62,7 +68,7 @@ impl Body {
     }
 
     fn new(content: Content) -> Self {
-        Self { content, tally: None, in_flight: None }
+        Self { content, tally: None, in_flight: None, unread: None }
     }
 
     /// The same, noted by `tally`.
@@ -76,6 +82,12 @@ impl Body {
             in_flight.ends_with_peer();
         }
         self.in_flight = Some(in_flight);
+        self
+    }
+
+    /// The same; while a body that is there already is not read, it is one of `unread`.
+    pub(super) fn awaits(mut self, unread: &Arc<Unread>) -> Self {
+        self.unread = matches!(self.content, Content::Whole(Some(_))).then(|| unread.begin());
         self
     }
 }
@@ -96,6 +108,7 @@ impl hyper::body::Body for Body {
         if let (Poll::Ready(Some(bytes)), Some(tally)) = (&next, &mut this.tally) {
             tally.sent(bytes.len());
         }
+        this.unread.iter().for_each(Waiting::taken);
         next.map(|piece| piece.map(|bytes| Ok(Frame::data(bytes))))
     }
 

@@ -32,7 +32,8 @@ use super::{
     body::Body,
     connector::causes,
     listener::Accepted,
-    watched::{Activity, Patience, Watched},
+    unread::Unread,
+    watched::{Activity, Patience, WRITE_PATIENCE, Watched},
 };
 use crate::{
     aside::Aside,
@@ -176,17 +177,32 @@ impl<D: Door> Shared<D> {
         let peer = Arc::new(peer);
         let who = Arc::clone(&peer);
         let (door, asked) = (self.door.clone(), Arc::clone(&activity));
+        let unread = (version == Version::Http2).then(Arc::<Unread>::default);
+        let awaited = unread.clone();
         let handler = move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(activity.departure());
             let (door, peer, in_flight) = (door.clone(), Arc::clone(&peer), activity.begin());
+            let awaited = awaited.clone();
             async move {
                 let response: Response<Body> = door.handle(&mut request, &peer).await;
-                Ok::<_, Infallible>(response.map(|body| body.hold(in_flight)))
+                Ok::<_, Infallible>(response.map(|body| match &awaited {
+                    Some(unread) => body.hold(in_flight).awaits(unread),
+                    None => body.hold(in_flight),
+                }))
             }
         };
-        let ended = match version {
-            Version::Http1 => self.http1(io, handler, &asked).await,
-            Version::Http2 => Box::pin(self.http2(io, handler, &asked)).await,
+        let ended = match unread {
+            None => self.http1(io, handler, &asked).await,
+            Some(unread) => {
+                let connection = Box::pin(self.http2(io, handler, &asked));
+                let overdue = pin!(unread.overdue());
+                tokio::select! {
+                    ended = connection => ended,
+                    () = Aside::new(overdue) => {
+                        return log::info!("{who}: cut: nothing of an answer was read for {WRITE_PATIENCE:?}");
+                    }
+                }
+            }
         };
         if let Err(e) = ended {
             log::debug!("{who}: connection ended: {}", causes(&e));

@@ -6,6 +6,7 @@ mod connection;
 mod connector;
 mod listener;
 mod tunnel;
+mod unread;
 mod watched;
 
 pub use accept::{Door, Limits, Shutdown, Terms, run};

@@ -17,7 +17,7 @@ use tokio::{
 };
 
 /// How long a peer may leave what is sent to it unread.
-const WRITE_PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const WRITE_PATIENCE: Duration = Duration::from_secs(60);
 
 /// The limits of `server.read_timeout` and `server.idle_timeout`.
 #[derive(Debug, Clone, Copy)]

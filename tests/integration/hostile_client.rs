@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::Request;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::{Value, json};
 
 use crate::support::bridge::{Bridge, Guard, Serve};
@@ -286,7 +290,7 @@ async fn sessions_that_are_opened_and_left_keep_nobody_out_for_long() {
 }
 
 #[tokio::test]
-async fn answers_that_nobody_reads_are_bounded_and_their_connections_cut() {
+async fn answers_that_are_read_late_are_bounded_and_whole() {
     const UNREAD: usize = 30;
     let bridge = Serve::new(Guard::Mutual).config("server:\n  shutdown_timeout: 0s").start();
     let (session, other) = (Session::open(&bridge.http()).await, Session::open(&bridge.http()).await);
@@ -303,6 +307,40 @@ async fn answers_that_nobody_reads_are_bounded_and_their_connections_cut() {
     for (n, response) in unread.into_iter().enumerate() {
         assert_eq!(response.messages().await.pop().unwrap()["id"], format!("unread {n}"));
     }
+}
+
+#[tokio::test]
+async fn connections_whose_answers_nobody_reads_are_cut() {
+    let bridge = Serve::new(Guard::None).config("logging:\n  level: debug").start();
+    let session = Session::open(&bridge.http()).await;
+    let call = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "big", "arguments": {"bytes": 16 * MIB}}});
+    let mut raw = Raw::open(&bridge.url).await;
+    raw.send(post(&in_session(&session.id), &call.to_string())).await;
+
+    // A client that opens no window, and says all the while that it is there.
+    let address = bridge.url.trim_start_matches("http://").trim_end_matches("/mcp").to_owned();
+    let tcp = tokio::net::TcpStream::connect(address).await.unwrap();
+    let mut http2 = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
+    http2.initial_stream_window_size(0).adaptive_window(false);
+    let (mut sender, connection) = http2.handshake(TokioIo::new(tcp)).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let request = Request::post(&bridge.url)
+        .header("accept", "application/json, text/event-stream")
+        .header("content-type", "application/json")
+        .header("mcp-session-id", &session.id)
+        .body(Full::<Bytes>::from(call.to_string().replace(r#""id":1"#, r#""id":2"#)))
+        .unwrap();
+    let unread = sender.send_request(request).await.unwrap();
+    assert_eq!(unread.status(), 200);
+
+    let cut = tokio::time::timeout(Duration::from_secs(120), connection).await;
+    let _ = cut.expect("a connection that nobody reads is still there").unwrap();
+    assert!(bridge.stderr().contains("cut: nothing of an answer was read for 60s"));
+    // Reading would keep the other one.
+    let timed_out = || bridge.stderr().contains("connection ended: ").then_some(());
+    eventually("the end of the other connection", timed_out).await;
+    assert!((raw.closed().await.len() as u64) < 16 * MIB);
+    still_works(&session).await;
 }
 
 fn in_session(id: &str) -> String {

@@ -23,6 +23,7 @@ use crate::{
         writer::{Unwritable, Writer},
     },
     jsonrpc::{ErrorObject, Kind, Line, Message, RequestId},
+    mcp,
     session::Limits,
     upstream::{self, Call, Item, Replies},
 };
@@ -61,6 +62,8 @@ struct State {
     stdin: Option<Writer>,
     /// When the driver looks again by itself.
     looks_at: Option<Instant>,
+    /// Subscriptions have been completed: no more begin.
+    closed: bool,
 }
 
 /// Whether there is a process.
@@ -134,6 +137,7 @@ impl Instance {
             process: 0,
             stdin: None,
             looks_at: None,
+            closed: false,
         };
         Arc::new_cyclic(|this| Self {
             index,
@@ -220,6 +224,9 @@ impl Instance {
         let mut state = self.state();
         if state.process != process.number || state.stdin.is_none() {
             return Ok(None);
+        }
+        if state.closed && &*request.method == mcp::LISTEN {
+            return Err(NotSent::Ended);
         }
         let (number, line) = state.shared.request(request, owner, Instant::now())?;
         if reserved.send(line).is_err() {
@@ -318,6 +325,7 @@ impl Instance {
     /// Ends the subscriptions in good order.
     pub(super) fn complete_subscriptions(&self) {
         let mut state = self.state();
+        state.closed = true;
         let ended = state.shared.complete_subscriptions();
         self.end(&mut state, ended);
     }

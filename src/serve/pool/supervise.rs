@@ -11,6 +11,7 @@ use tokio::time::{sleep, sleep_until, timeout};
 
 use super::{Ending, Restarts, instance::Instance, shutting_down};
 use crate::{
+    aside::Aside,
     child::{Child, ChildCommand, MAX_MESSAGE},
     crypto,
     framing::lines::Framed,
@@ -44,9 +45,7 @@ pub(super) async fn keep(instance: Arc<Instance>, command: ChildCommand, restart
     loop {
         let begun = Instant::now();
         let Some(why) = live(&instance, &command, &ending).await else { break };
-        if begun.elapsed() >= HEALTHY {
-            failures = 0;
-        }
+        failures = failures_before(failures, begun.elapsed());
         if !restarts.enabled || failures >= restarts.max {
             log::error!(
                 "{instance}: {why}; it is not started again (mcp.restart_on_failure, mcp.max_restarts)"
@@ -63,6 +62,11 @@ pub(super) async fn keep(instance: Arc<Instance>, command: ChildCommand, restart
         }
     }
     instance.ended();
+}
+
+/// How many failures count once a child has run for so long.
+fn failures_before(failures: u32, ran: Duration) -> u32 {
+    if ran >= HEALTHY { 0 } else { failures }
 }
 
 /// The wait before a restart: it doubles, and differs so that several children don't start in step.
@@ -132,21 +136,26 @@ async fn run(instance: &Instance, child: &mut Child, ending: &Ending) -> End {
     let Child { stdin, stdout, process } = child;
     let (exited, input_closed) = (process.exited(), stdin.closed());
     let (now, closed, drained) = (ending.now.cancelled(), ending.close.cancelled(), ending.drain.cancelled());
-    let alarm = sleep_until((Instant::now() + FAR).into());
-    tokio::pin!(exited, input_closed, now, closed, drained, alarm);
+    let mut alarm_at = Instant::now() + FAR;
+    let (alarm, wake) = (sleep_until(alarm_at.into()), instance.wake.notified());
+    tokio::pin!(exited, input_closed, now, closed, drained, alarm, wake);
+    let (mut exited, mut input_closed) = (Aside::new(exited), Aside::new(input_closed));
+    let (mut now, mut closed, mut drained) = (Aside::new(now), Aside::new(closed), Aside::new(drained));
+    let (mut alarm, mut wake) = (Aside::new(alarm), Aside::new(wake));
     let (mut closing, mut draining) = (false, false);
     loop {
         if draining && instance.retire() {
             return End::Told;
         }
-        let due = instance.due().unwrap_or_else(|| Instant::now() + FAR);
+        let due = instance.due();
         // Asked for here and not only by the alarm, which a child that writes without end would drown out.
-        if due <= Instant::now() {
+        if due.is_some_and(|due| due <= Instant::now()) {
             instance.expire();
             continue;
         }
-        if alarm.deadline() != due.into() {
-            alarm.as_mut().reset(due.into());
+        if let Some(due) = due.filter(|due| *due != alarm_at) {
+            alarm_at = due;
+            alarm.set(sleep_until(due.into()));
         }
         tokio::select! {
             biased;
@@ -163,8 +172,11 @@ async fn run(instance: &Instance, child: &mut Child, ending: &Ending) -> End {
                 instance.complete_subscriptions();
             }
             () = &mut drained, if !draining => draining = true,
-            () = instance.wake.notified() => {}
-            () = &mut alarm => {}
+            () = &mut wake => wake.set(instance.wake.notified()),
+            () = &mut alarm => {
+                alarm_at = Instant::now() + FAR;
+                alarm.set(sleep_until(alarm_at.into()));
+            }
         }
     }
 }
@@ -215,6 +227,12 @@ mod tests {
         assert_eq!(head(r#"{"id":7,"jsonrpc":"2.0","result":""#), Some(RequestId::from(7)));
         assert_eq!(head(r#"{"result":{"id":7,"#), None);
         assert_eq!(head(r#"{"jsonrpc":"2.0","method":""#), None);
+    }
+
+    #[test]
+    fn a_minute_of_health_makes_failures_forgotten() {
+        assert_eq!(failures_before(4, HEALTHY), 0);
+        assert_eq!(failures_before(4, HEALTHY / 2), 4);
     }
 
     #[test]
