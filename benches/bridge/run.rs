@@ -223,14 +223,15 @@ async fn handshakes(scene: &Scene, effort: Effort) -> Result<(), Error> {
                 }
                 dialers.push((dialer, Vec::new(), Vec::new()));
             }
-            for _ in 0..=effort.slices {
+            // The ratios are close, so the slices are short and many.
+            for _ in 0..=effort.slices * 8 {
                 for ((name, server), (dialer, cpu, rate)) in servers.iter().zip(&mut dialers) {
                     let (spent, made) = make_handshakes(
                         dialer,
                         server.process.id(),
                         *name == "nginx",
                         resume,
-                        effort.slice / 2,
+                        effort.slice / 16,
                     )
                     .await?;
                     cpu.push(spent);
