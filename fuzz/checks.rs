@@ -7,14 +7,20 @@ use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue}
 use mcp_bridge::{
     auth::Authenticator,
     config::{self, AcceptedToken, Options, Secret, ServerAuth},
+    era::{
+        self,
+        headers::{Annotations, check, to_send},
+    },
     framing::{
         lines::{Framed, Lines},
         sse::{Decoder, Event, encode},
     },
     jsonrpc::{self, Kind, Message, Payload},
+    mcp,
     serve::media::{self, Accepts},
     session::EventId,
 };
+use serde_json::value::RawValue;
 
 /// A message becomes one line that means the same.
 pub fn envelope(data: &[u8]) {
@@ -53,7 +59,8 @@ fn same_value(a: &[u8], b: &[u8]) {
     }
 }
 
-/// Lines are what stands between newlines, however the bytes arrive. The first two bytes say how.
+/// Lines are what stands between newlines, however the bytes arrive. The first byte says how many do at once; the
+/// second means nothing.
 pub fn lines(data: &[u8]) {
     const MAX: usize = 64;
     let Some((&[chunk, ..], text)) = data.split_first_chunk::<2>() else { return };
@@ -147,8 +154,14 @@ pub fn config(data: &[u8]) {
     }
 }
 
-/// Header values of any kind are judged without a panic, and no other token than the right one is let in.
+/// The bytes are one header's value, and then what headers repeat.
 pub fn headers(data: &[u8]) {
+    of_any_request(data);
+    of_a_modern_request(data);
+}
+
+/// Header values of any kind are judged without a panic, and no other token than the right one is let in.
+fn of_any_request(data: &[u8]) {
     let Ok(value) = HeaderValue::from_bytes(data) else { return };
     let headers =
         HeaderMap::from_iter([ACCEPT, AUTHORIZATION, CONTENT_TYPE].map(|name| (name, value.clone())));
@@ -166,5 +179,50 @@ pub fn headers(data: &[u8]) {
     assert_eq!(let_in, scheme.eq_ignore_ascii_case(b"bearer ") && token.trim_ascii() == b"right");
     if let Some(id) = value.to_str().ok().and_then(|text| text.parse::<EventId>().ok()) {
         assert_eq!(id.to_string().parse(), Ok(id));
+    }
+}
+
+/// The headers that a call is sent with are those that are accepted with it, and for its name there is one other text at
+/// most. The lines are the tool's name, a foreign `Mcp-Name`, the arguments and, to the end, the tool's input schema.
+fn of_a_modern_request(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let mut lines = text.splitn(4, '\n');
+    let [name, foreign, arguments, schema] = [(); 4].map(|()| lines.next().unwrap_or_default());
+    let Some(request) = call(name, arguments) else { return };
+    let annotations = raw(schema)
+        .and_then(|schema| Annotations::of(&schema).inspect_err(|why| assert!(!why.is_empty())).ok());
+    let mut headers: HeaderMap = to_send(&request, annotations.as_ref()).into_iter().collect();
+    assert_eq!(check(&headers, &request, annotations.as_ref()), Ok(()));
+    let Ok(foreign) = HeaderValue::from_bytes(foreign.as_bytes()) else { return };
+    let accepted = foreign.to_str().is_ok_and(|text| is_name(text.trim_matches([' ', '\t']), name));
+    headers.insert(mcp::NAME_HEADER, foreign);
+    assert_eq!(check(&headers, &request, annotations.as_ref()).is_ok(), accepted);
+}
+
+/// A modern call of a tool, without arguments where they are no JSON.
+fn call(tool: &str, arguments: &str) -> Option<era::Request> {
+    let params = serde_json::json!({
+        "name": tool,
+        "_meta": {mcp::meta::PROTOCOL_VERSION: mcp::MODERN_REVISION, mcp::meta::CLIENT_CAPABILITIES: {}},
+    });
+    let arguments =
+        raw(arguments).map(|arguments| format!(r#""arguments":{arguments},"#)).unwrap_or_default();
+    let params = params.to_string().replacen('{', &format!("{{{arguments}"), 1);
+    let text = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{params}}}"#);
+    match jsonrpc::parse(text.into()) {
+        Ok(Payload::Single(message)) => era::Request::read(message).ok(),
+        _ => None,
+    }
+}
+
+fn raw(json: &str) -> Option<Box<RawValue>> {
+    RawValue::from_string(json.to_owned()).ok()
+}
+
+/// Whether a header's value is a name, as it is or in Base64, of which there is one for each.
+fn is_name(value: &str, name: &str) -> bool {
+    match value.strip_prefix("=?base64?").and_then(|rest| rest.strip_suffix("?=")) {
+        Some(base64) => base64 == openssl::base64::encode_block(name.as_bytes()),
+        None => value == name,
     }
 }

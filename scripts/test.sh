@@ -2,8 +2,8 @@
 # Installs what the tests need, and runs them all; CI does the same.
 #
 #   scripts/test.sh           # everything: with the official SDKs, the Inspector, the reference servers, the conformance suite, a
-#                             # FIPS provider and HAProxy; as root on Debian, also the packages and the container image
-#   scripts/test.sh --quick   # only what needs no npm, no PyPI, no cargo-deny, no FIPS provider and no HAProxy
+#                             # FIPS provider, HAProxy and promtool; as root on Debian, also the packages and the container image
+#   scripts/test.sh --quick   # only what needs no npm, no PyPI, no cargo-deny, no FIPS provider, no HAProxy and no promtool
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/packages.sh
@@ -28,6 +28,7 @@ main() {
     export MCP_BRIDGE_CONFORMANCE=${MCP_BRIDGE_CONFORMANCE:-$PWD/target/conformance}
     run tests/conformance/setup.sh "$MCP_BRIDGE_CONFORMANCE"
     install_fips_provider
+    install_promtool
     run install_cargo_tool cargo-deny $CARGO_DENY "$tools"
   fi
 
@@ -50,6 +51,17 @@ install_fips_provider() {
   elif [ ! -e "$MCP_BRIDGE_FIPS_DIR/openssl.cnf" ]; then
     echo "no FIPS provider: the tests of FIPS mode are skipped; scripts/fips-provider.sh needs Debian"
     unset MCP_BRIDGE_FIPS_DIR
+  fi
+}
+
+# For the test of the alert rules, in a folder that git ignores.
+install_promtool() {
+  ! command -v promtool >/dev/null || return 0
+  if command -v apt-get >/dev/null; then
+    run scripts/promtool.sh "$PWD/target/promtool"
+    export PATH=$PATH:$PWD/target/promtool
+  else
+    echo "no promtool: the test of the alert rules is skipped; scripts/promtool.sh needs apt"
   fi
 }
 

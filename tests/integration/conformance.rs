@@ -101,18 +101,31 @@ const NEEDS_A_KEY: [Check; 3] = [
     ("input-required-result-ignore-extra-params", "sep-2322-ignore-unexpected-params"),
 ];
 
+/// The tools of 2025-11-25 on a legacy server.
+const FEWER_TOOLS: Row = Row { server: "legacy.mjs", ..MODERN };
+
+/// The scenarios that call tools, or a prompt, that it has not.
+const NEEDS_MORE_TOOLS: [&str; 12] = [
+    "http-custom-header-server-validation",
+    "input-required-result-basic-elicitation",
+    "input-required-result-basic-list-roots",
+    "input-required-result-basic-sampling",
+    "input-required-result-capability-check",
+    "input-required-result-multi-round",
+    "input-required-result-multiple-input-requests",
+    "input-required-result-non-tool-request",
+    "input-required-result-request-state",
+    "input-required-result-result-type",
+    "input-required-result-tampered-state",
+    "server-stateless",
+];
+
 #[test]
 fn what_passes_directly_passes_through_serve_for_modern_clients_of_servers_of_both_eras() {
     let Some(suite) = Suite::installed() else { return };
-    let through = |row: &Row| {
-        let bridge = Serve::new(Guard::None).child(&suite.stdio_server(row)).start();
-        // The suite waits for one answer for 600 ms only: the child of those who can be asked should run before.
-        begin_session(&bridge);
-        suite.server_scenarios(row, &bridge.url, None)
-    };
     std::thread::scope(|scope| {
-        let same_era = scope.spawn(|| through(&MODERN));
-        let translated = scope.spawn(|| through(&TRANSLATED));
+        let same_era = scope.spawn(|| suite.modern_clients(&MODERN));
+        let translated = scope.spawn(|| suite.modern_clients(&TRANSLATED));
         let direct = suite.direct(&MODERN);
         same_era.join().unwrap().has_all_of(&direct, &[]);
         let mut translated = translated.join().unwrap();
@@ -121,6 +134,16 @@ fn what_passes_directly_passes_through_serve_for_modern_clients_of_servers_of_bo
         assert_eq!(failed - translated.failed.len(), 1, "{}", translated.output);
         translated.has_all_of(&direct, &NEEDS_A_KEY);
     });
+}
+
+#[test]
+fn what_a_legacy_server_has_the_tools_for_passes_for_modern_clients() {
+    let Some(suite) = Suite::installed() else { return };
+    let report = suite.modern_clients(&FEWER_TOOLS);
+    let failed = scenarios(&report.failed);
+    assert_eq!(failed, BTreeSet::from(NEEDS_MORE_TOOLS), "{}", report.output);
+    let passed = scenarios(&report.passed).difference(&failed).count();
+    assert_eq!(passed, FEWER_TOOLS.server_scenarios - failed.len(), "{}", report.output);
 }
 
 fn begin_session(bridge: &Bridge) {
@@ -202,9 +225,17 @@ impl Suite {
         let server = Process::spawn(Command::new(node).args([&script, "--http", &port]));
         server.logged("listening on");
         let report = self.server_scenarios(row, &format!("http://127.0.0.1:{port}/mcp"), None);
-        let scenarios: BTreeSet<_> = report.passed.iter().map(|(scenario, _)| scenario).collect();
-        assert_eq!((scenarios.len(), &report.failed), (row.server_scenarios, &BTreeSet::new()));
+        let passed = scenarios(&report.passed).len();
+        assert_eq!((passed, &report.failed), (row.server_scenarios, &BTreeSet::new()));
         report
+    }
+
+    /// What the server scenarios of modern clients say of a server behind `serve`.
+    fn modern_clients(&self, row: &Row) -> Report {
+        let bridge = Serve::new(Guard::None).child(&self.stdio_server(row)).start();
+        // The suite waits for one answer for 600 ms only: the child of those who can be asked should run before.
+        begin_session(&bridge);
+        self.server_scenarios(row, &bridge.url, None)
     }
 
     fn server_scenarios(&self, row: &Row, url: &str, ca: Option<&Path>) -> Report {
@@ -239,6 +270,10 @@ struct Report {
     passed: BTreeSet<(String, String)>,
     failed: BTreeSet<(String, String)>,
     output: String,
+}
+
+fn scenarios(checks: &BTreeSet<(String, String)>) -> BTreeSet<&str> {
+    checks.iter().map(|(scenario, _)| scenario.as_str()).collect()
 }
 
 impl Report {

@@ -20,7 +20,7 @@ use crate::support::http::{Http, Response};
 use crate::support::modern::{CAPABILITIES_KEY, Modern, Request};
 use crate::support::process::Process;
 use crate::support::session::{Session, VERSION, initialize};
-use crate::support::{eventually, repository, within};
+use crate::support::{eventually, repository, skipped, within};
 
 const BRIDGES: usize = 3;
 
@@ -323,11 +323,10 @@ struct Cluster {
 }
 
 impl Cluster {
-    /// Without HAProxy, says that the test is skipped.
-    #[allow(clippy::print_stdout, reason = "whoever runs the tests must see what did not run")]
+    /// Without HAProxy, says that the tests are skipped.
     fn start(servers: Servers) -> Option<Self> {
         if Command::new("haproxy").arg("-v").output().is_err() {
-            println!("skipped: haproxy is not installed");
+            skipped("the tests with HAProxy, not installed");
             return None;
         }
         let addresses = addresses();

@@ -182,7 +182,7 @@ async fn nothing_that_a_client_names_gets_into_a_header_or_a_line_of_the_log() {
 // Streams and sessions.
 
 #[tokio::test]
-async fn thousands_of_listening_streams_are_a_few_at_a_time() {
+async fn a_thousand_listening_streams_are_a_few_at_a_time() {
     const STREAMS: usize = 1_000;
     for guard in [Guard::None, Guard::Mutual] {
         let bridge = Serve::new(guard).config("server:\n  shutdown_timeout: 0s").start();
@@ -208,7 +208,7 @@ async fn thousands_of_listening_streams_are_a_few_at_a_time() {
 }
 
 #[tokio::test]
-async fn thousands_of_streams_in_the_sessions_of_many_take_little_each() {
+async fn a_thousand_streams_in_the_sessions_of_many_take_little_each() {
     const SESSIONS: usize = 40;
     const EACH: usize = 25;
     let bridge =

@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 use serde_json::json;
 
 use super::scrape::{METRICS, Scrape, metrics_url};
+use crate::peers::Peers;
 use crate::support::bridge::{Bridge, Guard, Serve};
 use crate::support::connect::Connect;
 use crate::support::http::Http;
@@ -16,7 +17,7 @@ use crate::support::modern::{Modern, Request};
 use crate::support::process::Process;
 use crate::support::raw::Raw;
 use crate::support::session::{Session, initialize};
-use crate::support::{repository, within};
+use crate::support::{repository, skipped, within};
 use crate::tls::revocation::crl;
 use crate::tls_process::support::{Site, address, hang_up};
 
@@ -295,11 +296,8 @@ async fn a_scrape_is_open_metrics() {
     let scrape = full_scrape().await;
     assert!(scrape.text.ends_with("# EOF\n"));
     assert_eq!(scrape.count("mcp_bridge_build_info"), 1);
-    let Some(peers) = std::env::var_os("MCP_BRIDGE_PEERS") else {
-        return skipped("MCP_BRIDGE_PEERS is not set");
-    };
-    let python = std::path::Path::new(&peers).join("venv/bin/python");
-    let mut parser = Command::new(python);
+    let Some(peers) = Peers::installed() else { return };
+    let mut parser = Command::new(peers.path("venv/bin/python"));
     parser.arg(repository().join("tests/peers/openmetrics.py"));
     let output = fed(&mut parser, &scrape.text);
     assert!(output.contains("mcp_bridge_requests"), "{output}");
@@ -307,9 +305,8 @@ async fn a_scrape_is_open_metrics() {
 
 #[test]
 fn the_alert_rules_fire_when_they_should() {
-    let promtool = Command::new("promtool").arg("--version").output();
-    if promtool.is_err() {
-        return skipped("there is no promtool");
+    if Command::new("promtool").arg("--version").output().is_err() {
+        return skipped("the test of the alert rules, without promtool (scripts/promtool.sh DIR fetches it)");
     }
     for args in [["check", "rules", "mcp-bridge.rules.yml"], ["test", "rules", "mcp-bridge.rules.test.yml"]] {
         let mut command = Command::new("promtool");
@@ -351,9 +348,4 @@ fn fed(command: &mut Command, input: &str) -> String {
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-#[allow(clippy::print_stdout, reason = "whoever runs the tests must see what did not run")]
-fn skipped(why: &str) {
-    println!("skipped: {why}");
 }

@@ -16,7 +16,7 @@ use crate::support::proc::{children, command_line, is_alive};
 use crate::support::process::Process;
 use crate::support::raw::{Raw, post};
 use crate::support::session::{Session, initialize};
-use crate::support::{BRIDGE, DEADLINE, eventually, fixture_server};
+use crate::support::{BRIDGE, DEADLINE, eventually, fixture_server, skipped};
 
 /// What a service manager listens on.
 struct Manager {
@@ -122,7 +122,7 @@ async fn a_start_that_fails_is_not_called_ready() {
 #[tokio::test]
 async fn systemds_own_activation_hands_its_socket_over() {
     if Command::new("systemd-socket-activate").arg("--version").output().is_err() {
-        return skipped("there is no systemd-socket-activate");
+        return skipped("the test with systemd-socket-activate, not installed");
     }
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("bridge.sock");
@@ -164,7 +164,7 @@ fn as_process_1(dir: &TempDir) -> Option<(Process, u32, String)> {
         command
     };
     if !unshare().arg("true").status().is_ok_and(|status| status.success()) {
-        skipped("this user can't make a namespace of processes");
+        skipped("the tests as process 1, this user can't make a namespace of processes");
         return None;
     }
     let file = dir.path().join("bridge.yaml");
@@ -222,9 +222,4 @@ async fn process_1_ends_in_good_order_and_at_once_at_the_second_signal() {
     assert!(waits.next_message().await.unwrap()["error"].is_object());
     assert_eq!(process.wait().code(), Some(0));
     assert!(!is_alive(server));
-}
-
-#[allow(clippy::print_stdout, reason = "whoever runs the tests must see what did not run")]
-fn skipped(why: &str) {
-    println!("skipped: {why}");
 }

@@ -78,27 +78,34 @@ pub(crate) async fn ended(bridge: Bridge) {
     tokio::task::spawn_blocking(move || drop(bridge)).await.unwrap();
 }
 
-/// The folder that `tests/NAME/setup.sh` filled and `variable` names; without one, says once that the tests of `what` are
-/// skipped. That goes past the test runner's capture: a skipped test must not look like a passed one.
-pub(crate) fn installed(variable: &'static str, what: &str, name: &str) -> Option<PathBuf> {
-    static SAID: Mutex<BTreeSet<&str>> = Mutex::new(BTreeSet::new());
+/// Says once for each reason why tests are skipped. That goes past the test runner's capture: a skipped test must not look
+/// like a passed one.
+pub(crate) fn skipped(why: &str) {
+    static SAID: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    if SAID.lock().unwrap().insert(why.to_owned()) {
+        let _ = writeln!(std::io::stderr(), "skipped: {why}");
+    }
+}
+
+/// The folder that `tests/NAME/setup.sh` filled and `variable` names; without one, says that the tests of `what` are
+/// skipped.
+pub(crate) fn installed(variable: &str, what: &str, name: &str) -> Option<PathBuf> {
     let directory = std::env::var_os(variable).map(PathBuf::from);
     let directory = directory.filter(|directory| directory.join(".installed").exists());
-    if directory.is_none() && SAID.lock().unwrap().insert(variable) {
+    if directory.is_none() {
         let how =
             format!("tests/{name}/setup.sh target/{name} && {variable}=$PWD/target/{name} cargo test {name}");
-        let _ = writeln!(std::io::stderr(), "skipped: the tests with {what}, not installed ({how})");
+        skipped(&format!("the tests with {what}, not installed ({how})"));
     }
     directory
 }
 
-/// The folder that `scripts/fips-provider.sh` filled; without one, says that the test is skipped.
-#[allow(clippy::print_stdout, reason = "whoever runs the tests must see what did not run")]
+/// The folder that `scripts/fips-provider.sh` filled; without one, says that the tests are skipped.
 pub(crate) fn fips_provider() -> Option<PathBuf> {
     let directory = std::env::var_os("MCP_BRIDGE_FIPS_DIR").map(PathBuf::from);
     if directory.is_none() {
-        println!(
-            "skipped: MCP_BRIDGE_FIPS_DIR names no FIPS provider (scripts/fips-provider.sh DIR makes one)"
+        skipped(
+            "the tests of FIPS mode, MCP_BRIDGE_FIPS_DIR names no provider (scripts/fips-provider.sh DIR makes one)",
         );
     }
     directory

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use super::support::{Said, address};
 use crate::support::bridge::{Guard, Serve};
-use crate::support::{BRIDGE, repository};
+use crate::support::{BRIDGE, repository, skipped};
 
 /// OpenSSL's own client takes `f*.wild.test` for `foo.wild.test`, which RFC 9525, section 6.3 forbids.
 const STRICTER: [&str; 1] = ["s-wild-partial"];
@@ -28,7 +28,7 @@ fn zoo() -> Option<&'static Zoo> {
             .map_or_else(|| repository().join("../shared/certs"), PathBuf::from);
         let scripts = place.canonicalize().ok().filter(|place| place.join("zoo_run.py").exists());
         let Some(scripts) = scripts else {
-            println!("skipped: there is no certificate zoo at {}", place.display());
+            skipped(&format!("the tests with the certificate zoo, not at {}", place.display()));
             return None;
         };
         let dir = tempfile::tempdir().unwrap();

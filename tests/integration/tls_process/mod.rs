@@ -1,7 +1,5 @@
 //! The TLS contract on the program: `serve`, `connect` and `check` as processes, with the clients and servers of others.
 
-#![allow(clippy::print_stdout, reason = "a test that is skipped says so")]
-
 mod certificate_zoo;
 mod check;
 mod errors;
