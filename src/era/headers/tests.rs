@@ -73,6 +73,7 @@ fn what_is_sent_is_what_is_accepted() {
         r#"{"region":" é\n","n":-0.0,"where":{"dry":false}}"#,
         r#"{"region":"","n":null,"where":null}"#,
         r#"{"region":"=?base64?YQ==?=","n":1e2}"#,
+        r#"{"n":-1.5e999}"#,
         "{}",
     ] {
         let request = call(arguments);

@@ -38,7 +38,8 @@ impl Primitive {
             Self::String(own) => own == text,
             Self::Bool(own) => own.to_string() == text,
             Self::Number(own) => {
-                serde_json::from_str::<serde_json::Number>(text).is_ok()
+                // Not as a `Number`, which is no larger than a double.
+                serde_json::from_str::<&RawValue>(text).is_ok()
                     && RequestId::from_json(text).is_some_and(|number| number == *own)
             }
         }
