@@ -83,6 +83,21 @@ pub(super) fn metrics(text: &str) -> Result<SocketAddr, String> {
     address.ok_or_else(|| format!("is not an IP address with a port; {hint}"))
 }
 
+/// Whether `metrics.listen` surely can't be bound beside `server.listen`. What names resolve to is not known here.
+pub(super) fn collide(server: &Listen, metrics: SocketAddr) -> bool {
+    let Listen::Tcp { host, port } = server else { return false };
+    if *port == 0 || *port != metrics.port() {
+        return false;
+    }
+    let covers = |wide: IpAddr, ip: IpAddr| wide.is_unspecified() && (wide.is_ipv6() || ip.is_ipv4());
+    let ours = match host.as_deref() {
+        None => return true,
+        Some("localhost") => Ok(Ipv4Addr::LOCALHOST.into()),
+        Some(host) => host.parse::<IpAddr>(),
+    };
+    ours.is_ok_and(|ours| ours == metrics.ip() || covers(ours, metrics.ip()) || covers(metrics.ip(), ours))
+}
+
 /// Reads one entry of `server.allowed_hosts`: a host without its port, lower case and without brackets.
 pub(super) fn allowed_host(text: &str) -> Result<String, String> {
     let lower = text.to_ascii_lowercase();

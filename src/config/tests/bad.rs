@@ -232,6 +232,38 @@ fn variables_must_be_set() {
 }
 
 #[test]
+fn metrics_need_an_address_of_their_own() {
+    let both = |server: &str, metrics: &str| {
+        server_with(&format!(
+            "server: {{listen: '{server}', allow_insecure: true}}\nmetrics:\n  listen: '{metrics}'\n"
+        ))
+    };
+    for (server, metrics) in [
+        ("127.0.0.1:9", "127.0.0.1:9"),
+        ("127.0.0.1:9", "localhost:9"),
+        ("localhost:9", "127.0.0.1:9"),
+        ("127.0.0.1:9", "0.0.0.0:9"),
+        ("127.0.0.1:9", ":9"),
+        (":9", "[::1]:9"),
+        ("[::]:9", "127.0.0.1:9"),
+        ("0.0.0.0:9", "127.0.0.1:9"),
+    ] {
+        check(&[(&both(server, metrics), 5, &["metrics.listen: collides with 'server.listen'", server])]);
+    }
+    for (server, metrics) in [
+        ("127.0.0.1:9", "127.0.0.1:8"),
+        ("127.0.0.1:0", "127.0.0.1:0"),
+        ("127.0.0.1:9", "127.0.0.2:9"),
+        ("127.0.0.1:9", "[::1]:9"),
+        ("0.0.0.0:9", "[::1]:9"),
+        ("unix:/s", ":9"),
+    ] {
+        assert!(load_text(&both(server, metrics)).is_ok(), "{server} {metrics}");
+    }
+    check_server(&[("metrics: {listen: '127.0.0.1:8080'}\n", 1, &["'server.listen'", "127.0.0.1:8080"])]);
+}
+
+#[test]
 fn an_open_server_is_refused() {
     let hint = &["server.listen: listens beyond loopback", "allow_insecure: true"][..];
     check_server(&[
