@@ -2,7 +2,11 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use crate::config::Listen;
+use crate::{
+    config::Listen,
+    monitor::{HEALTH_PATH, READY_PATH},
+    serve::{MESSAGES_PATH, SSE_PATH},
+};
 
 const EXAMPLES: &str =
     "write for example 127.0.0.1:8080, :8443 for all interfaces, [::1]:8443, unix:/path or systemd";
@@ -124,6 +128,9 @@ pub(super) fn endpoint(text: &str) -> Result<String, String> {
     let allowed = |b: u8| b.is_ascii_graphic() && !matches!(b, b'?' | b'#' | b'"' | b'<' | b'>' | b'\\');
     if text.starts_with("//") || !text.bytes().all(allowed) {
         return Err("must be the path of a URL alone: no query, fragment or space".into());
+    }
+    if [HEALTH_PATH, READY_PATH, SSE_PATH, MESSAGES_PATH].contains(&text) {
+        return Err("is a path of the bridge's own; choose another".into());
     }
     Ok(text.to_owned())
 }
