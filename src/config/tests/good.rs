@@ -173,6 +173,10 @@ fn what_deserves_attention_is_a_warning() {
         (server_with(tls), "tls.client_ca_file has no effect"),
         (server_with(&open("")), "set `auth`, or `tls.client_auth: verify`"),
         (server_with(&open("client_auth: require")), "set `auth`, or `tls.client_auth: verify`"),
+        (
+            "mode: server\nmcp: {command: x, protocol: legacy, instances: 2}\n".into(),
+            "mcp.instances has no effect: 'mcp.protocol' is legacy",
+        ),
         (client_with("tls: {insecure_skip_verify: true}\n"), "https://h"),
         (
             "mode: client\nclient: {url: 'http://h/'}\nauth: {type: bearer, bearer: {token: a}}\n".into(),
