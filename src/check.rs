@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use mcp_bridge::{
     config::{Config, Role},
-    connect,
+    connect, logging,
     metrics::Metrics,
     serve,
     tls::{Report, fips},
@@ -27,6 +27,7 @@ struct Findings {
 }
 
 pub(crate) fn run(config: &Config, json: bool) -> Result<(), Failure> {
+    logging::check(&config.logging).map_err(Failure::configuration)?;
     if config.fips_required {
         fips::require().map_err(Failure::configuration)?;
     }

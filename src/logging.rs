@@ -8,6 +8,7 @@ use std::{
     fs::OpenOptions,
     io::{self, Write},
     os::unix::fs::OpenOptionsExt,
+    path::Path,
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard},
 };
 
@@ -16,6 +17,8 @@ use log::{
     LevelFilter, Metadata, Record,
     kv::{self, Key, Value, VisitSource},
 };
+
+use nix::unistd::{AccessFlags, access};
 
 use crate::{
     config::{LogFormat, LogOutput, Logging},
@@ -72,6 +75,23 @@ pub fn prepare(config: &Logging) -> io::Result<Prepared> {
     Ok(Prepared(builder.build()))
 }
 
+/// Whether [`prepare`] would succeed. Nothing is left behind: a log file that is not there yet is not created, lest it
+/// belong to whoever asks.
+///
+/// The error names the file that can't be opened.
+pub fn check(config: &Logging) -> io::Result<()> {
+    let LogOutput::File(path) = &config.output else { return Ok(()) };
+    let checked = match OpenOptions::new().append(true).open(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+            access(parent.unwrap_or(Path::new(".")), AccessFlags::W_OK | AccessFlags::X_OK)
+                .map_err(Into::into)
+        }
+        opened => opened.map(drop),
+    };
+    checked.map_err(|e| named(path, &e))
+}
+
 impl Log {
     /// Logs by `prepared` from now on; a file of before is closed.
     pub fn switch(&self, Prepared(logger): Prepared) {
@@ -118,11 +138,13 @@ fn target(output: &LogOutput) -> io::Result<Target> {
         LogOutput::Stdout => Target::Stdout,
         LogOutput::File(path) => {
             let file = OpenOptions::new().append(true).create(true).mode(FILE_MODE).open(path);
-            let named =
-                |e: io::Error| io::Error::new(e.kind(), format!("logging.output: {}: {e}", path.display()));
-            Target::Pipe(Box::new(file.map_err(named)?))
+            Target::Pipe(Box::new(file.map_err(|e| named(path, &e))?))
         }
     })
+}
+
+fn named(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("logging.output: {}: {error}", path.display()))
 }
 
 fn text(out: &mut Formatter, record: &Record) -> io::Result<()> {

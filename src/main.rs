@@ -10,7 +10,7 @@ use std::{fmt::Display, path::Path, process::ExitCode};
 
 use mcp_bridge::{
     cli::{self, Command},
-    config,
+    config::Written,
 };
 
 /// Exit codes, as the README promises them.
@@ -29,13 +29,13 @@ fn main() -> ExitCode {
     let done = match cli.load_config() {
         Err(e) => Err(Failure::configuration(e)),
         Ok((command, config)) => {
-            let file = config.file.clone();
+            let (file, written) = (config.file.clone(), config.written.clone());
             let done = match command {
                 Command::Check { json } => check::run(&config, json),
                 Command::Run => run::run(config, move || cli.load_config().map(|(_, config)| config)),
                 Command::Health(question) => run::health(&config, question),
             };
-            done.map_err(|failure| failure.placed(file.as_deref()))
+            done.map_err(|failure| failure.placed(file.as_deref(), &written))
         }
     };
     match done {
@@ -64,9 +64,9 @@ impl Failure {
         Self { message: error.to_string(), code: exit::FAILED }
     }
 
-    /// With the place in the configuration file of the key that it is about, if it is about one.
-    fn placed(self, file: Option<&Path>) -> Self {
-        Self { message: config::placed(file, &self.message), ..self }
+    /// With the place where the key stands that it is about, if it is about one.
+    fn placed(self, file: Option<&Path>, written: &Written) -> Self {
+        Self { message: written.place(file, &self.message), ..self }
     }
 
     #[expect(clippy::print_stderr, reason = "the one place that speaks to whoever started the program")]

@@ -8,7 +8,7 @@ use std::{
 
 use log::{error, info, warn};
 use mcp_bridge::{
-    config::{self, Config, ConfigError, Role},
+    config::{Config, ConfigError, Role},
     logging::{self, Log},
     metrics::Reloads,
     serve,
@@ -61,7 +61,8 @@ impl Reloader {
     fn try_reload(&self) -> Result<(), String> {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         let new = (self.load)().map_err(|e| e.to_string())?;
-        let placed = |error: &dyn std::fmt::Display| config::placed(new.file.as_deref(), &error.to_string());
+        let placed =
+            |error: &dyn std::fmt::Display| new.written.place(new.file.as_deref(), &error.to_string());
         let log = logging::prepare(&new.logging).map_err(|e| placed(&e))?;
         let waiting = current.restart_for(&new);
         match (&self.running, &new.role) {

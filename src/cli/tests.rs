@@ -79,6 +79,19 @@ fn connect_has_a_short_form() {
 }
 
 #[test]
+fn a_credential_among_the_arguments_is_warned_of() {
+    let warnings = |header| load(&["connect", "https://h/", "--header", header]).unwrap().1.warnings;
+    for header in ["Authorization: Bearer s3cret", "cookie: s3cret"] {
+        let warnings = warnings(header);
+        assert!(warnings.len() == 1 && warnings[0].contains("`ps`; use --token-file"), "{warnings:?}");
+        assert!(!warnings[0].contains("s3cret"), "{warnings:?}");
+    }
+    assert!(warnings("X-Team: blue").is_empty());
+    let (_file, path) = file("client: {url: 'https://h/', headers: {Authorization: s3cret}}\n");
+    assert!(load(&["connect", "-c", &path, "--header", "X-Team: blue"]).unwrap().1.warnings.is_empty());
+}
+
+#[test]
 fn options_win_over_the_file() {
     let text = "mode: client\nclient:\n  url: https://a/\n  headers:\n    x-team: red\n    x-b: c\n\
                 auth:\n  type: bearer\n  bearer:\n    token: old\n";

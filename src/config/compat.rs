@@ -2,7 +2,7 @@
 
 use super::{
     error::Fault,
-    node::{KeyPath, Node, Value},
+    node::{Node, Value},
 };
 
 /// Where a key of theirs stands here. Sections first, so that the renames find their keys in place.
@@ -47,23 +47,6 @@ const WITHOUT_EFFECT: [(&str, &str); 14] = [
     ("health", "see metrics.listen"),
     ("stdio", "messages are bounded by a fixed limit"),
 ];
-
-/// Every way in which a file may spell the path of `key`, our own first.
-pub(super) fn spellings(key: &str) -> Vec<KeyPath> {
-    let mut known = vec![key.to_owned()];
-    let mut at = 0;
-    while let Some(spelling) = known.get(at).cloned() {
-        let theirs = MOVES.iter().filter_map(|(theirs, ours)| {
-            let rest = spelling.strip_prefix(ours).filter(|rest| rest.is_empty() || rest.starts_with('.'))?;
-            Some(format!("{theirs}{rest}"))
-        });
-        let new: Vec<_> = theirs.filter(|spelling| !known.contains(spelling)).collect();
-        known.extend(new);
-        at += 1;
-    }
-    let path = |spelling: &String| spelling.split('.').fold(KeyPath::default(), |path, name| path.key(name));
-    known.iter().map(path).collect()
-}
 
 /// What reading an older layout has turned up.
 #[derive(Default)]

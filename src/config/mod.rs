@@ -90,19 +90,6 @@ pub fn parse(
     Ok(config)
 }
 
-/// Puts the place in `file` before an error that begins with a key's path, such as one about a file that the key names.
-/// An error about anything else, or about a key that is not in the file, stays as it is.
-pub fn placed(file: Option<&Path>, error: &str) -> String {
-    let line = || {
-        let file = file?;
-        let text = String::from_utf8(read(file).ok()?).ok()?;
-        let key = error.split([':', ' ', '[']).next().filter(|key| key.contains('.'))?;
-        let line = compat::spellings(key).iter().find_map(|path| yaml::locate(&text, path))?;
-        Some(format!("{}:{line}: {error}", file.display()))
-    };
-    line().unwrap_or_else(|| error.to_owned())
-}
-
 fn settle(mut root: Node, options: &Options, env: Environment<'_>, file: bool) -> Result<Config, Fault> {
     let compat = compat::adopt(&mut root)?;
     let mode = resolve::mode(&root, options.mode, file, env)?;

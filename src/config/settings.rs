@@ -3,9 +3,21 @@
 //! Nothing here is optional that has a default, and nothing here can contradict itself: `config::load`
 //! has judged it. The default of a key stands beside its field, and only there.
 
-use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
-use super::{Mode, node::Node, schema, secret::Secret};
+use super::{
+    Mode,
+    node::{Node, Origin},
+    schema,
+    secret::Secret,
+    yaml,
+};
 
 /// A whole configuration, ready to run.
 #[derive(Debug, Clone)]
@@ -44,6 +56,26 @@ impl Config {
 /// What file and command line said. It may hold secrets, and shows nothing.
 #[derive(Clone)]
 pub struct Written(pub(super) Node);
+
+impl Written {
+    /// Puts the place of the key before an error that begins with a key's path, such as one about a file that the key
+    /// names: the line of `file`, from which the values are, or the option that has set it. An error about anything
+    /// else, or about a key that is not set, stays as it is.
+    pub fn place(&self, file: Option<&Path>, error: &str) -> String {
+        let key = error.split([':', ' ', '[']).next().filter(|key| key.contains('.'));
+        let node = key.and_then(|key| self.0.get(key));
+        let place = node.and_then(|node| match &node.origin {
+            Origin::Option(option) => Some((*option).to_owned()),
+            Origin::File(path) => {
+                let file = file?;
+                let text = String::from_utf8(super::read(file).ok()?).ok()?;
+                Some(format!("{}:{}", file.display(), yaml::locate(&text, path)?))
+            }
+            Origin::Line(_) | Origin::Nowhere => None,
+        });
+        place.map_or_else(|| error.to_owned(), |place| format!("{place}: {error}"))
+    }
+}
 
 impl fmt::Debug for Written {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -83,6 +83,10 @@ fn parse_batch(text: &Bytes, str: &str) -> Result<Payload, Invalid> {
         return Err(Invalid::not_rpc(format!("a batch of more than {MAX_BATCH} messages")));
     }
     let message = |raw: &&RawValue| {
+        // To serde a list of the members would do.
+        if raw.get().starts_with('[') {
+            return Err(Invalid::not_rpc("a batch in a batch"));
+        }
         let kind = parse_one(raw.get())?;
         Ok(Message { line: Line::new(text.slice_ref(raw.get().as_bytes())), kind })
     };
@@ -91,6 +95,7 @@ fn parse_batch(text: &Bytes, str: &str) -> Result<Payload, Invalid> {
 
 /// The members of a message that say what it is; serde refuses each that stands there twice.
 #[derive(Deserialize)]
+#[serde(expecting = "an object")]
 struct Envelope<'a> {
     #[serde(borrow, default)]
     jsonrpc: Option<Cow<'a, str>>,
@@ -276,6 +281,16 @@ mod tests {
 
     fn kind_of(text: &str) -> Kind {
         one(text).unwrap().kind
+    }
+
+    #[test]
+    fn what_is_no_object_is_told_so_in_words_of_json() {
+        for text in ["42", "\"x\"", "null", "[42]"] {
+            let reason = parse(Bytes::from(text)).unwrap_err().to_string();
+            assert!(reason.contains("expected an object"), "{text}: {reason}");
+        }
+        let nested = parse(Bytes::from(r#"[ ["2.0", 7, "ping"] ]"#)).unwrap_err();
+        assert!(matches!(&nested, Invalid::NotRpc { .. }), "{nested}");
     }
 
     #[test]

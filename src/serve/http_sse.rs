@@ -20,9 +20,9 @@ use crate::{
 };
 
 /// Where a client opens its session.
-pub(super) const SSE_PATH: &str = "/sse";
+pub(crate) const SSE_PATH: &str = "/sse";
 /// Where it posts its messages.
-pub(super) const MESSAGES_PATH: &str = "/messages";
+pub(crate) const MESSAGES_PATH: &str = "/messages";
 const SESSION_PARAMETER: &str = "sessionId=";
 
 /// `GET /sse`: a session, with its stream as the answer.

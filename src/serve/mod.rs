@@ -30,6 +30,7 @@ use std::{
 use thiserror::Error;
 use tokio::{sync::watch, time::timeout};
 
+pub(crate) use self::http_sse::{MESSAGES_PATH, SSE_PATH};
 use self::{
     access_log::AccessLog,
     guests::Guests,

@@ -7,6 +7,7 @@ use tokio::sync::watch;
 use super::{StartError, cors::Cors, driver::Times, origin::Gate, pipeline::App};
 use crate::{
     auth::{Authenticator, Principal},
+    child::ChildCommand,
     config, http,
     session::Limits,
     tls,
@@ -60,8 +61,9 @@ pub struct Handle {
 pub struct Renewal(Settings);
 
 impl Renewal {
-    /// Resolves what `config` says, and changes nothing.
+    /// Resolves what `config` says, and changes nothing. A command that the next start would not find is an error too.
     pub fn prepare(config: &config::Serve) -> Result<Self, StartError> {
+        ChildCommand::resolve(&config.mcp)?;
         Settings::new(config).map(Self)
     }
 }

@@ -149,6 +149,25 @@ fn check_judges_a_file_and_starts_nothing() {
     }
 }
 
+#[test]
+fn check_refuses_a_log_file_that_can_not_be_opened_and_creates_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("bridge.log");
+    for (output, status) in [("/nonexistent/x.log", 2), ("/etc", 2), (log.to_str().unwrap(), 0)] {
+        let text =
+            format!("mode: server\nmcp:\n  command: {}\nlogging:\n  output: {output}\n", fixture_server());
+        let file = write(&dir, "log.yaml", &text);
+        let mut check = run(&["check", "-c", &file]);
+        if status == 0 {
+            assert_eq!(check.wait().code(), Some(0), "{}", check.stderr());
+        } else {
+            refuses(check, status, &["log.yaml:5: logging.output: ", output]);
+            refuses(run(&["-c", &file]), status, &["log.yaml:5: logging.output: ", output]);
+        }
+    }
+    assert!(!log.exists());
+}
+
 // Where it listens.
 
 #[tokio::test]

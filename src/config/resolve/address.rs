@@ -2,7 +2,11 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use crate::config::Listen;
+use crate::{
+    config::Listen,
+    monitor::{HEALTH_PATH, READY_PATH},
+    serve::{MESSAGES_PATH, SSE_PATH},
+};
 
 const EXAMPLES: &str =
     "write for example 127.0.0.1:8080, :8443 for all interfaces, [::1]:8443, unix:/path or systemd";
@@ -83,6 +87,21 @@ pub(super) fn metrics(text: &str) -> Result<SocketAddr, String> {
     address.ok_or_else(|| format!("is not an IP address with a port; {hint}"))
 }
 
+/// Whether `metrics.listen` surely can't be bound beside `server.listen`. What names resolve to is not known here.
+pub(super) fn collide(server: &Listen, metrics: SocketAddr) -> bool {
+    let Listen::Tcp { host, port } = server else { return false };
+    if *port == 0 || *port != metrics.port() {
+        return false;
+    }
+    let covers = |wide: IpAddr, ip: IpAddr| wide.is_unspecified() && (wide.is_ipv6() || ip.is_ipv4());
+    let ours = match host.as_deref() {
+        None => return true,
+        Some("localhost") => Ok(Ipv4Addr::LOCALHOST.into()),
+        Some(host) => host.parse::<IpAddr>(),
+    };
+    ours.is_ok_and(|ours| ours == metrics.ip() || covers(ours, metrics.ip()) || covers(metrics.ip(), ours))
+}
+
 /// Reads one entry of `server.allowed_hosts`: a host without its port, lower case and without brackets.
 pub(super) fn allowed_host(text: &str) -> Result<String, String> {
     let lower = text.to_ascii_lowercase();
@@ -109,6 +128,9 @@ pub(super) fn endpoint(text: &str) -> Result<String, String> {
     let allowed = |b: u8| b.is_ascii_graphic() && !matches!(b, b'?' | b'#' | b'"' | b'<' | b'>' | b'\\');
     if text.starts_with("//") || !text.bytes().all(allowed) {
         return Err("must be the path of a URL alone: no query, fragment or space".into());
+    }
+    if [HEALTH_PATH, READY_PATH, SSE_PATH, MESSAGES_PATH].contains(&text) {
+        return Err("is a path of the bridge's own; choose another".into());
     }
     Ok(text.to_owned())
 }

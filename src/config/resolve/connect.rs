@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{auth, headers, mcp, tls, url};
 use crate::config::{
-    ClientAuth, Connect, ProxyChoice, Retry, Secret, Transport, error::Fault, reader::Reader,
+    ClientAuth, Connect, Protocol, ProxyChoice, Retry, Secret, Transport, error::Fault, reader::Reader,
 };
 
 /// Reads everything that `mode: client` needs.
@@ -27,6 +27,12 @@ pub(super) fn connect(r: &mut Reader<'_>) -> Result<Connect, Fault> {
         auth: auth::client(r)?,
         url,
     };
+    if connect.protocol == Protocol::Modern && connect.transport == Transport::Sse {
+        return Err(r.fault(
+            "client.transport",
+            "is sse, which only the legacy protocol has, but 'client.protocol' is modern; remove one",
+        ));
+    }
     warn(r, &connect, https);
     Ok(connect)
 }

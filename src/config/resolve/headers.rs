@@ -1,8 +1,8 @@
 //! `client.headers`.
 
-use hyper::header::{AUTHORIZATION, HeaderName, HeaderValue};
+use hyper::header::{AUTHORIZATION, COOKIE, HeaderName, HeaderValue};
 
-use crate::config::{Secret, error::Fault, reader::Reader};
+use crate::config::{Secret, error::Fault, node::Origin, reader::Reader};
 
 /// Headers that the transport sets itself, or that would change how a message is framed.
 const OWNED: [&str; 20] = [
@@ -28,6 +28,9 @@ const OWNED: [&str; 20] = [
     "upgrade",
 ];
 
+/// Headers whose values are secrets for certain.
+const SECRET: [HeaderName; 2] = [AUTHORIZATION, COOKIE];
+
 /// Reads the extra request headers. Their values count as secrets.
 pub(super) fn headers(r: &mut Reader<'_>) -> Result<Vec<(HeaderName, Secret)>, Fault> {
     let mut headers: Vec<(HeaderName, Secret)> = Vec::new();
@@ -47,6 +50,12 @@ pub(super) fn headers(r: &mut Reader<'_>) -> Result<Vec<(HeaderName, Secret)>, F
         }
         if HeaderValue::from_str(&value.text).is_err() || !value.text.is_ascii() {
             return fault("has a value that no header can have; it must be printable ASCII");
+        }
+        if SECRET.contains(&name) && matches!(value.node.origin, Origin::Option(_)) {
+            r.warnings.push(format!(
+                "--header: everyone on this machine can read the value of {name} with `ps`; use --token-file or \
+                 --token-env, or `client.headers` of the file"
+            ));
         }
         headers.push((name, Secret::new(value.text)));
     }

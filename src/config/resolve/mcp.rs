@@ -23,7 +23,7 @@ pub(super) fn mcp(r: &mut Reader<'_>, isolation: Isolation) -> Result<Mcp, Fault
         r.fault("mcp.command", "missing; set it to the MCP server to start, or give the command after `--`")
     })?;
     let isolations = [("principal", Isolation::Principal), ("request", Isolation::Request)];
-    Ok(Mcp {
+    let mcp = Mcp {
         command: command.text,
         args: r.values("mcp.args")?,
         env: env(r)?,
@@ -40,7 +40,14 @@ pub(super) fn mcp(r: &mut Reader<'_>, isolation: Isolation) -> Result<Mcp, Fault
         restart_on_failure: r.flag("mcp.restart_on_failure", true)?,
         max_restarts: r.number("mcp.max_restarts", 5, 0..=u32::MAX)?,
         restart_delay: r.duration("mcp.restart_delay", Duration::from_secs(1))?,
-    })
+    };
+    if mcp.protocol == Protocol::Legacy && mcp.instances > 1 {
+        r.warnings.push(
+            "mcp.instances has no effect: 'mcp.protocol' is legacy, and only a modern server has several"
+                .into(),
+        );
+    }
+    Ok(mcp)
 }
 
 /// The variables that the child must not inherit: those that the file has expanded.

@@ -59,7 +59,7 @@ pub(super) fn config(root: &Node, mode: Mode, env: Environment<'_>, compat: Comp
     let metrics_listen = r.parsed("metrics.listen", address::metrics)?;
     let fips_required = tls::fips_required(r)?;
     let role = match mode {
-        Mode::Server => Role::Serve(Box::new(serve::serve(r)?)),
+        Mode::Server => Role::Serve(Box::new(serve::serve(r, metrics_listen)?)),
         Mode::Client => Role::Connect(Box::new(connect::connect(r)?)),
     };
     let warnings = std::mem::take(&mut r.warnings);

@@ -1,6 +1,6 @@
 //! `server`, and what a server's sections must agree on.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use super::{address, auth, mcp, origins, tls};
 use crate::config::{
@@ -16,9 +16,15 @@ const fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-/// Reads everything that `mode: server` needs.
-pub(super) fn serve(r: &mut Reader<'_>) -> Result<Serve, Fault> {
+/// Reads everything that `mode: server` needs, beside what listens on `metrics`.
+pub(super) fn serve(r: &mut Reader<'_>, metrics: Option<SocketAddr>) -> Result<Serve, Fault> {
     let listen = listen(r)?;
+    if metrics.is_some_and(|metrics| address::collide(&listen, metrics)) {
+        return Err(r.fault(
+            "metrics.listen",
+            format!("collides with 'server.listen', which is {listen}; use another port"),
+        ));
+    }
     let tls = tls::server(r)?;
     let auth = auth::server(r)?;
     check_exposure(r, &listen, tls.as_ref(), &auth)?;

@@ -143,6 +143,10 @@ fn values_of_the_wrong_type() {
         ("server:\n  path: [a]\n", 2, &["server.path: expected one value, found a list"]),
         ("server:\n  path: ''\n", 2, &["server.path: is empty"]),
         ("server:\n  path: mcp\n", 2, &["server.path: \"mcp\" must start with a slash"]),
+        ("server:\n  path: /health\n", 2, &["server.path: \"/health\" is a path of the bridge's own"]),
+        ("server:\n  path: /ready\n", 2, &["bridge's own"]),
+        ("server:\n  path: /sse\n", 2, &["bridge's own"]),
+        ("server:\n  path: /messages\n", 2, &["bridge's own"]),
         ("server:\n  allow_insecure: perhaps\n", 2, &["\"perhaps\" is neither true nor false"]),
         ("server:\n  socket_mode: rw\n", 2, &["server.socket_mode: \"rw\" is no mode"]),
         ("server:\n  socket_mode: 0600\n", 2, &["server.socket_mode: has no effect"]),
@@ -229,6 +233,38 @@ fn variables_must_be_set() {
         ("mcp_server:\n  args: [a]\n", 1, &["said twice"]),
         ("server:\n  path: /$HOME\n", 2, &["write ${NAME} for the variable"]),
     ]);
+}
+
+#[test]
+fn metrics_need_an_address_of_their_own() {
+    let both = |server: &str, metrics: &str| {
+        server_with(&format!(
+            "server: {{listen: '{server}', allow_insecure: true}}\nmetrics:\n  listen: '{metrics}'\n"
+        ))
+    };
+    for (server, metrics) in [
+        ("127.0.0.1:9", "127.0.0.1:9"),
+        ("127.0.0.1:9", "localhost:9"),
+        ("localhost:9", "127.0.0.1:9"),
+        ("127.0.0.1:9", "0.0.0.0:9"),
+        ("127.0.0.1:9", ":9"),
+        (":9", "[::1]:9"),
+        ("[::]:9", "127.0.0.1:9"),
+        ("0.0.0.0:9", "127.0.0.1:9"),
+    ] {
+        check(&[(&both(server, metrics), 5, &["metrics.listen: collides with 'server.listen'", server])]);
+    }
+    for (server, metrics) in [
+        ("127.0.0.1:9", "127.0.0.1:8"),
+        ("127.0.0.1:0", "127.0.0.1:0"),
+        ("127.0.0.1:9", "127.0.0.2:9"),
+        ("127.0.0.1:9", "[::1]:9"),
+        ("0.0.0.0:9", "[::1]:9"),
+        ("unix:/s", ":9"),
+    ] {
+        assert!(load_text(&both(server, metrics)).is_ok(), "{server} {metrics}");
+    }
+    check_server(&[("metrics: {listen: '127.0.0.1:8080'}\n", 1, &["'server.listen'", "127.0.0.1:8080"])]);
 }
 
 #[test]
@@ -384,6 +420,11 @@ fn the_rest_of_a_client() {
             &["mcp.max_request_time: is said twice"],
         ),
         ("mode: client\nclient: {url: 'https://h/#x'}\n", 2, &["fragment"]),
+        (
+            "mode: client\nclient:\n  url: https://h/\n  protocol: modern\n  transport: sse\n",
+            5,
+            &["client.transport: is sse", "'client.protocol' is modern"],
+        ),
         ("mode: client\nclient: {url: 'file:///x'}\n", 2, &["client.url"]),
     ]);
 }

@@ -173,6 +173,10 @@ fn what_deserves_attention_is_a_warning() {
         (server_with(tls), "tls.client_ca_file has no effect"),
         (server_with(&open("")), "set `auth`, or `tls.client_auth: verify`"),
         (server_with(&open("client_auth: require")), "set `auth`, or `tls.client_auth: verify`"),
+        (
+            "mode: server\nmcp: {command: x, protocol: legacy, instances: 2}\n".into(),
+            "mcp.instances has no effect: 'mcp.protocol' is legacy",
+        ),
         (client_with("tls: {insecure_skip_verify: true}\n"), "https://h"),
         (
             "mode: client\nclient: {url: 'http://h/'}\nauth: {type: bearer, bearer: {token: a}}\n".into(),
@@ -241,11 +245,20 @@ fn a_byte_order_mark_and_windows_line_ends_do_no_harm() {
 fn an_error_about_what_a_key_names_gets_the_place_of_the_key() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("f.yaml");
-    fs::write(&file, "mode: server\nserver:\n  tls:\n    enabled: true\n    client_ca: x\n").unwrap();
+    let text = "mode: server\nserver:\n  tls:\n    enabled: true\n    client_ca: x\n    cert_file: c\n    key_file: k\nmcp: {}\n";
+    fs::write(&file, text).unwrap();
     let name = file.display().to_string();
-    let at = |error| placed(Some(&file), error);
+    let mut options = Options::default();
+    options.set("COMMAND", "mcp.command", SettingValue::Text("x".into()));
+    options.set("--key", "tls.key_file", SettingValue::Text("other".into()));
+    options.set("--fips", "tls.fips", SettingValue::Text("required".into()));
+    let config = load(Some(&file), &options, &env).unwrap();
+    let at = |error| config.written.place(config.file.as_deref(), error);
     assert_eq!(at("tls.enabled: no"), format!("{name}:4: tls.enabled: no"));
     assert_eq!(at("tls.client_ca_file /x: no"), format!("{name}:5: tls.client_ca_file /x: no"));
-    assert_eq!(at("tls.key_file /x: no"), "tls.key_file /x: no");
+    assert_eq!(at("tls.key_file /x: no"), "--key: tls.key_file /x: no");
+    assert_eq!(at("tls.fips: no"), "--fips: tls.fips: no");
+    assert_eq!(at("mcp.command: x: no"), "COMMAND: mcp.command: x: no");
+    assert_eq!(at("tls.crl_file: no"), "tls.crl_file: no");
     assert_eq!(at("no key at all: no"), "no key at all: no");
 }

@@ -254,6 +254,12 @@ async fn what_is_wrong_changes_nothing_and_is_told_with_its_line() {
             "/no/such",
         ),
         (whole(&bearer("'${NO_SUCH_VARIABLE}'")), "bridge.yaml:5: auth.bearer.tokens", "NO_SUCH_VARIABLE"),
+        (
+            format!("mode: server\nmcp: {{command: /no/such/server}}\n{bad}"),
+            "bridge.yaml:2: mcp.command",
+            "/no/such/server: no such file",
+        ),
+        (whole(&bad).replace("mcp: {", "mcp: {dir: /no/such/folder, "), "bridge.yaml:2: mcp.dir", "/no/such"),
         ("mode: client\nclient: {url: 'https://h/'}".to_owned(), "bridge.yaml:1: mode", "is client"),
         ("server: [".to_owned(), "bridge.yaml", ""),
     ];
@@ -269,7 +275,7 @@ async fn what_is_wrong_changes_nothing_and_is_told_with_its_line() {
     assert!(session.call("echo", json!({"message": "x"})).await["result"].is_object());
     let scrape = Scrape::of(&served.process).await;
     let counted = ["failed", "ok"].map(|result| scrape.sum("mcp_bridge_config_reloads_total", &[result]));
-    assert_eq!(counted, [7, 0]);
+    assert_eq!(counted, [9, 0]);
 }
 
 #[tokio::test]

@@ -107,7 +107,7 @@ fn without_a_whole_provider_nothing_starts_and_the_message_helps() {
         assert_eq!(said.code, Some(2), "{}: {}", conf.display(), said.all());
         has(
             &said.stderr,
-            &["tls.fips: ", "install and enable the FIPS provider", "fips-mode-setup", "fipsinstall"],
+            &["--fips: tls.fips: ", "install and enable the FIPS provider", "fips-mode-setup", "fipsinstall"],
         );
         let (mut serve, _dir) = under(site.server(&[]), &conf).spawn();
         assert_eq!(serve.wait().code(), Some(2), "{}", conf.display());
