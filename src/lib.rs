@@ -15,6 +15,7 @@ pub mod http;
 pub mod jsonrpc;
 pub mod logging;
 pub mod mcp;
+pub mod memory;
 pub mod metrics;
 pub mod monitor;
 pub mod serve;

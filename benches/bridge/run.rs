@@ -348,7 +348,7 @@ async fn idle(scene: &Scene, effort: Effort) -> Result<(), Error> {
         let before = process::memory(server.process.id());
         let mut clients = Clients::connect(&dialer, era, number, 1, false).await?;
         clients.call_once().await?;
-        let after = process::memory(server.process.id());
+        let after = settled_memory(server.process.id()).await;
         let each = after.saturating_sub(before) as f64 / number as f64;
         if base.is_nan() {
             base = each;
@@ -362,6 +362,23 @@ async fn idle(scene: &Scene, effort: Effort) -> Result<(), Error> {
     }
     table.print("Idle TLS connections, each with its session if legacy");
     Ok(())
+}
+
+/// The memory of a process once it has stopped to change: freed memory goes back to the system some seconds later.
+async fn settled_memory(id: u32) -> u64 {
+    const STILL: u32 = 15;
+    const MOST: u32 = 60;
+    let (mut last, mut still) = (process::memory(id), 0);
+    for _ in 0..MOST {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let now = process::memory(id);
+        still = if now.abs_diff(last) < last / 100 { still + 1 } else { 0 };
+        last = now;
+        if still == STILL {
+            break;
+        }
+    }
+    last
 }
 
 async fn sessions(scene: &Scene, effort: Effort) -> Result<(), Error> {

@@ -14,6 +14,7 @@ use super::{
 use crate::{
     aside::Aside,
     config,
+    memory::Freed,
     metrics::{Handshakes, Places},
     tls,
 };
@@ -83,9 +84,13 @@ pub struct Terms {
 pub async fn run(listener: Listener, terms: Terms, door: impl Door, shutdown: Shutdown) {
     let Terms { tls, limits, places, places_from, handshakes } = terms;
     let connections = TaskTracker::new();
+    let freed = Freed::default();
+    let giving_back = pin!(freed.give_back());
+    let mut giving_back = Aside::new(giving_back);
     loop {
         let accepted = tokio::select! {
             () = shutdown.stop.cancelled() => break,
+            never = &mut giving_back => match never {},
             accepted = listener.accept() => accepted,
         };
         let accepted = match accepted {
@@ -107,6 +112,7 @@ pub async fn run(listener: Listener, terms: Terms, door: impl Door, shutdown: Sh
             limits: *limits.borrow(),
             handshakes: handshakes.clone(),
             stop: shutdown.stop.clone(),
+            freed: freed.clone(),
         };
         let cut = shutdown.cut.clone();
         connections.spawn(async move {
@@ -116,6 +122,7 @@ pub async fn run(listener: Listener, terms: Terms, door: impl Door, shutdown: Sh
                 () = shared.serve(accepted) => {}
                 () = Aside::new(cut) => {}
             }
+            shared.freed.note();
         });
     }
     drop(listener);

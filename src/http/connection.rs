@@ -7,13 +7,13 @@ use std::{
     net::SocketAddr,
     pin::{Pin, pin},
     sync::Arc,
-    task::Poll,
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
 use hyper::{
     Request, Response,
-    body::Incoming,
+    body::{Body as _, Incoming},
     rt::{Read, Write},
     server::conn::{http1, http2},
     service::service_fn,
@@ -32,11 +32,13 @@ use super::{
     body::Body,
     connector::causes,
     listener::Accepted,
+    resting::Resting,
     unread::Unread,
     watched::{Activity, Patience, WRITE_PATIENCE, Watched},
 };
 use crate::{
     aside::Aside,
+    memory::Freed,
     metrics::{Handshakes, TIMEOUT},
     tls::{self, Alpn, Handshake, HandshakeError},
 };
@@ -83,6 +85,7 @@ pub(super) struct Shared<D> {
     pub(super) limits: Limits,
     pub(super) handshakes: Handshakes,
     pub(super) stop: CancellationToken,
+    pub(super) freed: Freed,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -172,8 +175,9 @@ impl<D: Door> Shared<D> {
             bytes_are_heads: version == Version::Http1,
             // Over TLS, whoever closes its half has left, since nobody can close it for reading alone.
             half_close: version == Version::Http1 && peer.handshake.is_none(),
+            rests: version == Version::Http1,
         };
-        let io = TokioIo::new(Watched::new(stream, Arc::clone(&activity), patience));
+        let io = Watched::new(stream, Arc::clone(&activity), patience);
         let peer = Arc::new(peer);
         let who = Arc::clone(&peer);
         let (door, asked) = (self.door.clone(), Arc::clone(&activity));
@@ -185,6 +189,9 @@ impl<D: Door> Shared<D> {
             let awaited = awaited.clone();
             async move {
                 let response: Response<Body> = door.handle(&mut request, &peer).await;
+                if !is_read(request.body_mut()) {
+                    in_flight.read_in_part();
+                }
                 Ok::<_, Infallible>(response.map(|body| match &awaited {
                     Some(unread) => body.hold(in_flight).awaits(unread),
                     None => body.hold(in_flight),
@@ -192,9 +199,9 @@ impl<D: Door> Shared<D> {
             }
         };
         let ended = match unread {
-            None => self.http1(io, handler, &asked).await,
+            None => self.http1(io, handler, &asked, &who).await,
             Some(unread) => {
-                let connection = Box::pin(self.http2(io, handler, &asked));
+                let connection = Box::pin(self.http2(TokioIo::new(io), handler, &asked));
                 let overdue = pin!(unread.overdue());
                 tokio::select! {
                     ended = connection => ended,
@@ -209,16 +216,27 @@ impl<D: Door> Shared<D> {
         }
     }
 
-    async fn http1<I, H, F>(&self, io: I, handler: H, activity: &Activity) -> hyper::Result<()>
+    async fn http1<S, H, F>(
+        &self,
+        io: Watched<S>,
+        handler: H,
+        activity: &Arc<Activity>,
+        peer: &Peer,
+    ) -> hyper::Result<()>
     where
-        I: Read + Write + Unpin + Send + 'static,
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
         H: Fn(Request<Incoming>) -> F + Send + 'static,
         F: Future<Output = Result<Response<Body>, Infallible>> + Send + 'static,
     {
         let mut builder = http1::Builder::new();
         builder.header_read_timeout(None).max_buf_size(self.limits.max_header_size.max(LEAST_BUFFER));
-        let connection = pin!(builder.serve_connection(io, service_fn(handler)));
-        self.until_stopped(connection, activity, http1::Connection::graceful_shutdown).await
+        let rested = || {
+            self.freed.note();
+            log::debug!("{peer}: the connection rests");
+        };
+        let resting = Resting::new(builder, io, service_fn(handler), Arc::clone(activity), rested);
+        let connection = pin!(resting);
+        self.until_stopped(connection, activity, Resting::graceful_shutdown).await
     }
 
     /// Runs a connection; when told to stop, only until the answers in flight are out. A new one is not stopped before
@@ -268,6 +286,12 @@ impl<D: Door> Shared<D> {
         let connection = pin!(builder.serve_connection(io, service_fn(handler)));
         self.until_stopped(connection, activity, http2::Connection::graceful_shutdown).await
     }
+}
+
+/// Whether nothing of a request's body is still to come.
+fn is_read(body: &mut Incoming) -> bool {
+    let mut nobody = Context::from_waker(Waker::noop());
+    body.is_end_stream() || matches!(Pin::new(body).poll_frame(&mut nobody), Poll::Ready(None))
 }
 
 /// What ALPN chose decides: bytes of the other version are an error.

@@ -5,6 +5,7 @@ mod body;
 mod connection;
 mod connector;
 mod listener;
+mod resting;
 mod tunnel;
 mod unread;
 mod watched;

@@ -7,15 +7,18 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    task::{Context, Poll, Waker},
+    task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 
+use bytes::Bytes;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::{Instant, Sleep, sleep_until},
 };
 
+/// How long a connection does nothing before its buffers are given back.
+const REST_AFTER: Duration = Duration::from_secs(1);
 /// How long a peer may leave what is sent to it unread.
 pub(super) const WRITE_PATIENCE: Duration = Duration::from_secs(60);
 
@@ -30,6 +33,14 @@ pub(super) struct Patience {
     pub(super) bytes_are_heads: bool,
     /// Whether a peer may close its half once it has asked, and still wait for the answer: without TLS.
     pub(super) half_close: bool,
+    /// Whether the connection is one that [rests](Activity::rests) between requests.
+    pub(super) rests: bool,
+}
+
+impl Patience {
+    fn first_look(&self) -> Duration {
+        if self.rests { self.idle.min(REST_AFTER) } else { self.idle }
+    }
 }
 
 /// What the requests of a connection tell its bytes.
@@ -43,6 +54,10 @@ pub(super) struct Activity {
     ends_with_peer: AtomicBool,
     /// Who reads, while the peer's closing is kept from it.
     reader: Mutex<Option<Waker>>,
+    /// Nothing has happened for [`REST_AFTER`], all answers are out and all requests have been read.
+    rests: AtomicBool,
+    /// A request was answered before all of it had come.
+    read_in_part: AtomicBool,
 }
 
 /// One request in flight, until its answer is whole or given up.
@@ -78,7 +93,19 @@ impl Activity {
             quiet_since: Mutex::new(Instant::now()),
             ends_with_peer: AtomicBool::new(false),
             reader: Mutex::new(None),
+            rests: AtomicBool::new(false),
+            read_in_part: AtomicBool::new(false),
         })
+    }
+
+    /// Whether nothing is lost with whoever reads the connection: it may be put away, to be made anew at the next byte.
+    pub(super) fn rests(&self) -> bool {
+        self.rests.load(Ordering::Acquire)
+    }
+
+    /// The connection is read again.
+    pub(super) fn wake(&self) {
+        self.rests.store(false, Ordering::Release);
     }
 
     pub(super) fn begin(self: &Arc<Self>) -> InFlight {
@@ -114,6 +141,11 @@ impl Activity {
 }
 
 impl InFlight {
+    /// The request is answered before all of it has come: only whoever reads the connection knows what is still to come.
+    pub(super) fn read_in_part(&self) {
+        self.0.read_in_part.store(true, Ordering::Release);
+    }
+
     /// What is sent from now on is a stream that ends when the peer leaves.
     pub(super) fn ends_with_peer(&self) {
         self.0.end_with_peer();
@@ -140,12 +172,33 @@ pub(super) struct Watched<S> {
     begun: usize,
     quiet: Option<Pin<Box<Sleep>>>,
     stuck: Option<Pin<Box<Sleep>>>,
+    /// How long the next alarm is away that rings while a request is in flight.
+    look: Duration,
+    /// Read already, for whoever reads next: bytes, and then perhaps the error that came behind them.
+    ahead: Bytes,
+    broken: Option<io::Error>,
 }
 
 impl<S> Watched<S> {
     pub(super) fn new(inner: S, activity: Arc<Activity>, patience: Patience) -> Self {
         let head_since = Some(Instant::now());
-        Self { inner, activity, patience, head_since, begun: 0, quiet: None, stuck: None }
+        Self {
+            inner,
+            activity,
+            patience,
+            head_since,
+            begun: 0,
+            quiet: None,
+            stuck: None,
+            look: patience.first_look(),
+            ahead: Bytes::new(),
+            broken: None,
+        }
+    }
+
+    /// Gives back what was read and not used.
+    pub(super) fn put_back(&mut self, bytes: Bytes) {
+        self.ahead = bytes;
     }
 
     /// A request that has begun, and perhaps ended since, ended its head.
@@ -154,6 +207,7 @@ impl<S> Watched<S> {
         if begun != self.begun {
             self.begun = begun;
             self.head_since = None;
+            self.look = self.patience.first_look();
         }
     }
 
@@ -166,27 +220,47 @@ impl<S> Watched<S> {
         })
     }
 
+    /// When the connection may rest, if nothing comes until then.
+    fn rests_at(&self) -> Option<Instant> {
+        let settled = self.head_since.is_none() && self.stuck.is_none() && self.begun > 0;
+        let may = self.patience.rests && settled && !self.activity.rests();
+        let since = self.activity.quiet_since().filter(|_| may)?;
+        (!self.activity.read_in_part.load(Ordering::Acquire)).then(|| since + REST_AFTER)
+    }
+
     fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         // With a request in flight nothing is due, but hyper may not read again when that ends: the alarm set here
-        // looks then.
+        // looks then. It rings ever later.
         let Some(deadline) = self.deadline() else {
-            let look = Instant::now() + self.patience.idle;
+            let look = Instant::now() + self.look;
             let timer = self.quiet.get_or_insert_with(|| Box::pin(sleep_until(look)));
-            while timer.as_mut().poll(cx).is_ready() {
+            if timer.deadline() > look {
                 timer.as_mut().reset(look);
+            }
+            while timer.as_mut().poll(cx).is_ready() {
+                self.look = (self.look * 2).min(self.patience.idle);
+                timer.as_mut().reset(Instant::now() + self.look);
             }
             return Poll::Pending;
         };
-        let timer = self.quiet.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+        let rests_at = self.rests_at();
+        let due = rests_at.map_or(deadline, |rests_at| rests_at.min(deadline));
+        let timer = self.quiet.get_or_insert_with(|| Box::pin(sleep_until(due)));
         // A timer that fires too early costs less than one that is set anew for each request.
-        if timer.deadline() > deadline {
-            timer.as_mut().reset(deadline);
+        if timer.deadline() > due {
+            timer.as_mut().reset(due);
         }
         while timer.as_mut().poll(cx).is_ready() {
-            if Instant::now() >= deadline {
+            let now = Instant::now();
+            if now >= deadline {
                 return Poll::Ready(());
             }
-            timer.as_mut().reset(deadline);
+            if rests_at.is_some_and(|rests_at| now >= rests_at) {
+                self.activity.rests.store(true, Ordering::Release);
+                timer.as_mut().reset(deadline);
+            } else {
+                timer.as_mut().reset(due);
+            }
         }
         Poll::Pending
     }
@@ -204,10 +278,45 @@ impl<S> Watched<S> {
     }
 }
 
+impl<S: AsyncRead + Unpin> Watched<S> {
+    /// Waits until there is something to read, be it the end or an error; it is kept for the next read.
+    pub(super) fn poll_ahead(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.ahead.is_empty() {
+            return Poll::Ready(());
+        }
+        let mut byte = [0];
+        let mut buf = ReadBuf::new(&mut byte);
+        self.broken = ready!(Pin::new(&mut *self).poll_read(cx, &mut buf)).err();
+        self.ahead = Bytes::copy_from_slice(buf.filled());
+        Poll::Ready(())
+    }
+
+    /// Takes what was read ahead, and what has come behind it.
+    fn take_ahead(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let taken = self.ahead.split_to(self.ahead.len().min(buf.remaining()));
+        buf.put_slice(&taken);
+        // What has come behind it may come with it.
+        let may_read = self.ahead.is_empty() && buf.remaining() > 0;
+        if may_read && let Poll::Ready(Err(e)) = Pin::new(&mut self.inner).poll_read(cx, buf) {
+            self.broken = Some(e);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
 impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         this.note_begun();
+        if let Some(e) = this.broken.take_if(|_| this.ahead.is_empty()) {
+            return Poll::Ready(Err(e));
+        }
+        if !this.ahead.is_empty() {
+            if this.head_since.is_none() {
+                this.head_since = Some(Instant::now());
+            }
+            return this.take_ahead(cx, buf);
+        }
         let before = buf.filled().len();
         match Pin::new(&mut this.inner).poll_read(cx, buf) {
             Poll::Ready(Ok(())) if buf.filled().len() == before => {
@@ -215,6 +324,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
                 if hidden { Poll::Pending } else { Poll::Ready(Ok(())) }
             }
             Poll::Ready(result) => {
+                this.activity.wake();
                 if this.head_since.is_none() && this.activity.quiet_since().is_some() {
                     this.head_since = Some(Instant::now());
                 }

@@ -1,6 +1,6 @@
 //! The functions of OpenSSL 3.0 that neither `openssl` nor `openssl-sys` binds, each behind a safe wrapper.
 //!
-//! The only module of the program where `unsafe` is allowed. Each wrapper names the manual page it relies on.
+//! `unsafe` is allowed here and in `memory.rs`, nowhere else. Each wrapper names the manual page it relies on.
 #![allow(unsafe_code)]
 
 use std::{

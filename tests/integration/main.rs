@@ -25,6 +25,7 @@ mod isolation;
 mod modern;
 mod operations;
 mod peers;
+mod resting;
 mod resume;
 mod revisions;
 mod routing;

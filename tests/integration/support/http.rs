@@ -17,6 +17,7 @@ use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio_openssl::SslStream;
 
+use super::raw::Raw;
 use super::sse::{Event, Item, take_item};
 use super::{DEADLINE, within};
 
@@ -114,6 +115,22 @@ impl Http {
 
     pub(crate) async fn request(&self, method: Method, body: impl Into<Bytes>) -> Response {
         self.try_request(method, body).await.unwrap_or_else(|error| panic!("{}: {error}", self.uri))
+    }
+
+    /// A connection on which nothing has been sent.
+    pub(crate) async fn connection(&self) -> Raw {
+        self.try_connection().await.unwrap()
+    }
+
+    /// The same, if the handshake succeeds.
+    pub(crate) async fn try_connection(&self) -> Option<Raw> {
+        let (host, port) = (self.uri.host().unwrap(), self.uri.port_u16().unwrap());
+        let tcp = TcpStream::connect((host, port)).await.unwrap();
+        tcp.set_nodelay(true).unwrap();
+        match self.uri.scheme_str() {
+            Some("https") => self.handshake(host, tcp).await.ok().map(Raw::over),
+            _ => Some(Raw::over(tcp)),
+        }
     }
 
     /// As [`Self::request`], where a refused connection or handshake is what a test expects.

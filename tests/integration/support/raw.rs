@@ -10,7 +10,7 @@ use tokio::net::{TcpStream, UnixStream};
 
 use super::within;
 
-trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+pub(crate) trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 
@@ -40,7 +40,7 @@ impl Raw {
         Self::over(UnixStream::connect(path).await.unwrap())
     }
 
-    fn over(stream: impl Duplex + 'static) -> Self {
+    pub(super) fn over(stream: impl Duplex + 'static) -> Self {
         Self { stream: Box::new(stream), read: VecDeque::new() }
     }
 
