@@ -26,6 +26,7 @@ use tokio::{
 use crate::{
     config::{self, ClientAuthMode, ClientTls, Config, Listen, Role},
     http::causes,
+    monitor::{HEALTH_PATH, READY_PATH},
     tls::{self, Alpn, HandshakeError, TlsError},
 };
 
@@ -47,8 +48,8 @@ pub enum Question {
 impl Question {
     fn path(self) -> &'static str {
         match self {
-            Self::Up => "/health",
-            Self::Ready => "/ready",
+            Self::Up => HEALTH_PATH,
+            Self::Ready => READY_PATH,
         }
     }
 

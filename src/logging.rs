@@ -10,6 +10,7 @@ use std::{
     os::unix::fs::OpenOptionsExt,
     path::Path,
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard},
+    time::{Duration, Instant},
 };
 
 use env_logger::{Builder, Logger, Target, WriteStyle, fmt::Formatter};
@@ -121,6 +122,30 @@ impl log::Log for Current {
     }
 }
 
+/// For a line that might be written thousands of times a second: it is written at once the first time, and then once a
+/// minute at most.
+#[derive(Debug, Default)]
+pub struct Seldom {
+    silent_until: Option<Instant>,
+    unsaid: u64,
+}
+
+impl Seldom {
+    /// What to put behind the line if it is to be written at `now`: how often it was not.
+    pub fn due(&mut self, now: Instant) -> Option<String> {
+        const SILENCE: Duration = Duration::from_secs(60);
+        if self.silent_until.is_some_and(|until| now < until) {
+            self.unsaid += 1;
+            return None;
+        }
+        self.silent_until = Some(now + SILENCE);
+        Some(match std::mem::take(&mut self.unsaid) {
+            0 => String::new(),
+            more => format!("; the same {more} times more since the last such line"),
+        })
+    }
+}
+
 /// A message's body, for whom `logging.bodies` is set. `session` is the beginning of an id; `way` says whose message it is.
 pub fn body(session: Option<&str>, way: &str, text: &str) {
     if !log::log_enabled!(target: BODIES, log::Level::Debug) {
@@ -220,6 +245,18 @@ mod tests {
     use log::kv::Source;
 
     use super::*;
+
+    #[test]
+    fn a_line_that_is_due_often_is_written_seldom() {
+        let (mut line, start) = (Seldom::default(), Instant::now());
+        let at = |seconds| start + Duration::from_secs(seconds);
+        assert_eq!(line.due(at(0)).as_deref(), Some(""));
+        assert_eq!((line.due(at(0)), line.due(at(59))), (None, None));
+        let more = line.due(at(60)).unwrap();
+        assert!(more.contains("2 times more"), "{more}");
+        assert_eq!((line.due(at(61)), line.due(at(200)).is_some()), (None, true));
+        assert_eq!(line.due(at(300)).as_deref(), Some(""));
+    }
 
     fn facts(value: &str) -> String {
         let pairs = [("name", Value::from(value)), ("status", Value::from(200))];

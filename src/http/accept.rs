@@ -1,6 +1,10 @@
 //! The accept loop.
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{
+    pin::pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use hyper::{Request, Response, body::Incoming};
 use tokio::{sync::watch, time::sleep};
@@ -14,6 +18,7 @@ use super::{
 use crate::{
     aside::Aside,
     config,
+    logging::Seldom,
     memory::Freed,
     metrics::{Handshakes, Places},
     tls,
@@ -87,6 +92,7 @@ pub async fn run(listener: Listener, terms: Terms, door: impl Door, shutdown: Sh
     let freed = Freed::default();
     let giving_back = pin!(freed.give_back());
     let mut giving_back = Aside::new(giving_back);
+    let (mut failures, mut refusals) = (Seldom::default(), Seldom::default());
     loop {
         let accepted = tokio::select! {
             () = shutdown.stop.cancelled() => break,
@@ -96,13 +102,18 @@ pub async fn run(listener: Listener, terms: Terms, door: impl Door, shutdown: Sh
         let accepted = match accepted {
             Ok(accepted) => accepted,
             Err(e) => {
-                log::warn!("{listener}: accept: {e}");
+                if let Some(more) = failures.due(Instant::now()) {
+                    log::warn!("{listener}: accept: {e}{more}");
+                }
                 sleep(REST).await;
                 continue;
             }
         };
         let Some(place) = places.take() else {
-            log::warn!("{listener}: refused a connection: {} are open ({places_from})", places.limit());
+            if let Some(more) = refusals.due(Instant::now()) {
+                let limit = places.limit();
+                log::warn!("{listener}: refused a connection: {limit} are open ({places_from}){more}");
+            }
             continue;
         };
         places.opened();

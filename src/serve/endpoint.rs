@@ -136,7 +136,8 @@ async fn open(visit: &mut Visit<'_>, message: Message, accepts: Accepts) -> Resu
     };
     let live = match app.sessions.open(source, principal.clone(), Transport::StreamableHttp) {
         Ok(live) => live,
-        Err(e @ (OpenError::Full(_) | OpenError::ShuttingDown)) => {
+        Err(OpenError::ShuttingDown) => return Err(Refusal::ShuttingDown(Some(id))),
+        Err(e @ OpenError::Full(_)) => {
             log::warn!("a session is refused: {e}");
             return Err(Refusal::Full(e.to_string(), Some(id)));
         }

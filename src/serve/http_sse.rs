@@ -38,12 +38,17 @@ pub(super) async fn open(
         return Err(Refusal::NotAcceptable(media::EVENTS));
     }
     let source = app.upstreams.for_legacy().await.map_err(|e| Refusal::NotTaken(e.message))?;
-    let live = app.sessions.open(source, principal.clone(), Transport::HttpSse).map_err(|e| {
-        log::warn!("a session is refused: {e}");
-        if !matches!(e, OpenError::Full(_) | OpenError::ShuttingDown) {
-            app.upstreams.probe.failed(e.to_string());
+    let live = app.sessions.open(source, principal.clone(), Transport::HttpSse).map_err(|e| match e {
+        OpenError::ShuttingDown => Refusal::ShuttingDown(None),
+        OpenError::Full(_) => {
+            log::warn!("a session is refused: {e}");
+            Refusal::Full(e.to_string(), None)
         }
-        Refusal::Full(e.to_string(), None)
+        e => {
+            log::error!("a session can't be opened: {e}");
+            app.upstreams.probe.failed(e.to_string());
+            Refusal::NotStarted(e.to_string())
+        }
     })?;
     entry.session(&live);
     // A reload ends the sessions that it finds, and this one may have come after it.

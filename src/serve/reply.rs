@@ -47,6 +47,8 @@ pub(super) enum Refusal {
     UnknownEvent,
     /// The child does not take a message that wants no answer.
     NotTaken(String),
+    /// There is no server for a stream that would begin a session.
+    NotStarted(String),
     /// No place for one more session.
     Full(String, Option<RequestId>),
     /// The bridge takes nothing new any more.
@@ -89,7 +91,7 @@ impl Refusal {
             Self::ContentType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Body(BodyError::TooLarge(_)) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Body(BodyError::TooSlow(_)) => StatusCode::REQUEST_TIMEOUT,
-            Self::NotTaken(_) => StatusCode::BAD_GATEWAY,
+            Self::NotTaken(_) | Self::NotStarted(_) => StatusCode::BAD_GATEWAY,
             Self::Full(..) | Self::ShuttingDown(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::BadHost(_)
             | Self::Body(BodyError::Broken)
@@ -148,6 +150,7 @@ impl Refusal {
                 ("unknown_event", "the Last-Event-ID is of no stream that can be taken up again".to_owned())
             }
             Self::NotTaken(why) => ("child_unwritable", why.clone()),
+            Self::NotStarted(why) => ("child_not_started", why.clone()),
             Self::Full(why, _) => ("no_place", why.clone()),
             Self::ShuttingDown(_) => ("shutting_down", "mcp-bridge is shutting down".to_owned()),
             Self::Modern(refusal, _) => ("refused", refusal.message()),
@@ -163,7 +166,9 @@ impl Refusal {
     fn code(&self) -> i32 {
         match self {
             Self::Invalid(e) => e.code(),
-            Self::Full(..) | Self::ShuttingDown(_) | Self::NotTaken(_) => code::INTERNAL_ERROR,
+            Self::Full(..) | Self::ShuttingDown(_) | Self::NotTaken(_) | Self::NotStarted(_) => {
+                code::INTERNAL_ERROR
+            }
             Self::Modern(refusal, _) => refusal.code(),
             _ => code::INVALID_REQUEST,
         }

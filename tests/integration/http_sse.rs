@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::support::{
     bridge::{Bridge, Guard, Serve},
-    eventually,
+    eventually, fixture_server,
     http::{Http, Response},
     modern::{Modern, Request},
     session::initialize,
@@ -51,6 +51,32 @@ async fn each_way(test: impl AsyncFn(Http)) {
         let bridge = Bridge::serve(guard);
         test(bridge.http()).await;
     }
+}
+
+#[tokio::test]
+async fn who_gets_no_stream_is_told_why() {
+    let dir = tempfile::tempdir().unwrap();
+    let program = dir.path().join("server");
+    std::fs::copy(fixture_server(), &program).unwrap();
+    let limits = "server:\n  session:\n    max_sessions: 1";
+    let bridge = Serve::new(Guard::None).config(limits).child(&[program.to_str().unwrap()]).start();
+    let sse = Sse::open(&bridge.http()).await;
+    let reason = async || {
+        let refused = bridge.http().path("/sse").get().await;
+        (refused.status.as_u16(), refused.json().await["error"]["data"]["reason"].clone())
+    };
+    assert_eq!(reason().await, (503, json!("no_place")));
+    std::fs::remove_file(&program).unwrap();
+    drop(sse);
+    let told = within("another reason", async {
+        loop {
+            let told = reason().await;
+            if told.0 != 503 {
+                return told;
+            }
+        }
+    });
+    assert_eq!(told.await, (502, json!("child_not_started")));
 }
 
 #[tokio::test]

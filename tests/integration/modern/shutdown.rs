@@ -6,7 +6,7 @@ use serde_json::json;
 use super::{client, serve};
 use crate::support::modern::{Request, SUBSCRIPTION_KEY};
 use crate::support::proc::is_alive;
-use crate::support::session::Session;
+use crate::support::session::{Session, initialize};
 
 #[tokio::test]
 async fn what_is_open_when_the_bridge_ends_is_ended_in_good_order() {
@@ -49,6 +49,10 @@ async fn a_legacy_clients_call_is_finished_in_as_many_rounds_as_it_takes() {
     // Modern clients need not wait for it.
     assert_eq!(listener.next_message().await.unwrap()["result"]["resultType"], "complete");
     assert_eq!(client(&bridge).post(&Request::call(1, "echo", json!({}))).await.status, 503);
+    let refused = bridge.http().post(initialize(&json!({}))).await;
+    assert_eq!((refused.status.as_u16(), refused.header("retry-after")), (503, "10"));
+    let refused = refused.json().await;
+    assert_eq!(refused["error"]["data"]["reason"], "shutting_down", "{refused}");
     session.answer(&question, json!({"action": "accept", "content": {}})).await;
     let last = call.messages().await.pop().unwrap();
     assert_eq!(last["result"]["structuredContent"]["same"], true, "{last}");
