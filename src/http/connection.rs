@@ -32,9 +32,10 @@ use super::{
     body::Body,
     connector::causes,
     listener::Accepted,
+    readable::Readable,
     resting::Resting,
     unread::Unread,
-    watched::{Activity, Patience, WRITE_PATIENCE, Watched},
+    watched::{Activity, Departure, Patience, WRITE_PATIENCE, Watched},
 };
 use crate::{
     aside::Aside,
@@ -67,6 +68,21 @@ pub struct Peer {
     pub address: Option<SocketAddr>,
     /// What TLS negotiated; `None` without TLS.
     pub handshake: Option<Handshake>,
+    /// What its requests are told of its leaving; `None` before the first of them.
+    departure: Option<Departure>,
+}
+
+impl Peer {
+    fn new(address: Option<SocketAddr>) -> Self {
+        Self { address, handshake: None, departure: None }
+    }
+
+    /// The request in flight ends when the peer closes its half: whoever has sent it leaves like that.
+    pub fn leaves_by_closing(&self) {
+        if let Some(departure) = &self.departure {
+            departure.ends_request();
+        }
+    }
 }
 
 impl fmt::Display for Peer {
@@ -100,7 +116,7 @@ impl<D: Door> Shared<D> {
         let deadline = Instant::now() + limit;
         match accepted {
             Accepted::Tcp(stream, address) => {
-                let peer = Peer { address: Some(address), handshake: None };
+                let peer = Peer::new(Some(address));
                 match timeout_at(deadline, first_bytes(&stream)).await {
                     Ok(Some(first)) => self.meet(stream, peer, first, deadline).await,
                     Ok(None) => {
@@ -116,7 +132,7 @@ impl<D: Door> Shared<D> {
             // A unix socket can't be peeked into; what does not begin as TLS fails as such.
             Accepted::Unix(stream) => {
                 let first = if self.tls.is_some() { First::Tls } else { First::Http(Version::Http1) };
-                self.meet(stream, Peer { address: None, handshake: None }, first, deadline).await;
+                self.meet(stream, Peer::new(None), first, deadline).await;
             }
         }
     }
@@ -130,7 +146,7 @@ impl<D: Door> Shared<D> {
 
     async fn meet<S>(&self, stream: S, mut peer: Peer, first: First, deadline: Instant)
     where
-        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        S: AsyncRead + AsyncWrite + Readable + Send + Unpin + 'static,
     {
         match (&self.tls, first) {
             (None, First::Http(version)) => self.http(stream, peer, version).await,
@@ -164,9 +180,9 @@ impl<D: Door> Shared<D> {
         }
     }
 
-    async fn http<S>(&self, stream: S, peer: Peer, version: Version)
+    async fn http<S>(&self, stream: S, mut peer: Peer, version: Version)
     where
-        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        S: AsyncRead + AsyncWrite + Readable + Send + Unpin + 'static,
     {
         let activity = Activity::new();
         let patience = Patience {
@@ -178,13 +194,13 @@ impl<D: Door> Shared<D> {
             rests: version == Version::Http1,
         };
         let io = Watched::new(stream, Arc::clone(&activity), patience);
+        peer.departure = Some(activity.departure());
         let peer = Arc::new(peer);
         let who = Arc::clone(&peer);
         let (door, asked) = (self.door.clone(), Arc::clone(&activity));
         let unread = (version == Version::Http2).then(Arc::<Unread>::default);
         let awaited = unread.clone();
         let handler = move |mut request: Request<Incoming>| {
-            request.extensions_mut().insert(activity.departure());
             let (door, peer, in_flight) = (door.clone(), Arc::clone(&peer), activity.begin());
             let awaited = awaited.clone();
             async move {
@@ -224,7 +240,7 @@ impl<D: Door> Shared<D> {
         peer: &Peer,
     ) -> hyper::Result<()>
     where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        S: AsyncRead + AsyncWrite + Readable + Unpin + Send + 'static,
         H: Fn(Request<Incoming>) -> F + Send + 'static,
         F: Future<Output = Result<Response<Body>, Infallible>> + Send + 'static,
     {

@@ -18,6 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
     body::Body,
+    readable::Readable,
     watched::{Activity, Watched},
 };
 
@@ -42,7 +43,7 @@ impl<S, V, R> Unpin for Resting<S, V, R> where
 
 impl<S, V, R> Resting<S, V, R>
 where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: AsyncRead + AsyncWrite + Readable + Unpin + Send + 'static,
     V: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>,
     R: Fn(),
 {
@@ -87,7 +88,7 @@ where
 
 impl<S, V, R> Future for Resting<S, V, R>
 where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: AsyncRead + AsyncWrite + Readable + Unpin + Send + 'static,
     V: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>,
     R: Fn(),
 {

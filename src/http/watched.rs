@@ -17,6 +17,8 @@ use tokio::{
     time::{Instant, Sleep, sleep_until},
 };
 
+use super::readable::Readable;
+
 /// How long a connection does nothing before its buffers are given back.
 const REST_AFTER: Duration = Duration::from_secs(1);
 /// How long a peer may leave what is sent to it unread.
@@ -67,11 +69,11 @@ pub(super) struct InFlight(Arc<Activity>);
 /// For a request whose sender leaves by closing the connection, be it for writing alone: it may say so before its
 /// answer begins.
 #[derive(Debug, Clone)]
-pub struct Departure(Arc<Activity>);
+pub(super) struct Departure(Arc<Activity>);
 
 impl Departure {
     /// Ends the request when the peer closes its half.
-    pub fn ends_request(&self) {
+    pub(super) fn ends_request(&self) {
         self.0.end_with_peer();
     }
 }
@@ -278,7 +280,7 @@ impl<S> Watched<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> Watched<S> {
+impl<S: AsyncRead + Readable + Unpin> Watched<S> {
     /// Waits until there is something to read, be it the end or an error; it is kept for the next read.
     pub(super) fn poll_ahead(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if !self.ahead.is_empty() {
@@ -304,7 +306,7 @@ impl<S: AsyncRead + Unpin> Watched<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+impl<S: AsyncRead + Readable + Unpin> AsyncRead for Watched<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         this.note_begun();
@@ -316,6 +318,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
                 this.head_since = Some(Instant::now());
             }
             return this.take_ahead(cx, buf);
+        }
+        if this.inner.poll_readable(cx).is_pending() {
+            return this.poll_deadline(cx).map(Ok);
         }
         let before = buf.filled().len();
         match Pin::new(&mut this.inner).poll_read(cx, buf) {

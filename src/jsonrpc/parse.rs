@@ -98,11 +98,11 @@ fn parse_batch(text: &Bytes, str: &str) -> Result<Payload, Invalid> {
 #[serde(expecting = "an object")]
 struct Envelope<'a> {
     #[serde(borrow, default)]
-    jsonrpc: Option<Cow<'a, str>>,
+    jsonrpc: Option<Text<'a>>,
     #[serde(borrow, default, deserialize_with = "present")]
     id: Option<&'a RawValue>,
     #[serde(borrow, default)]
-    method: Option<Cow<'a, str>>,
+    method: Option<Text<'a>>,
     #[serde(borrow, default, deserialize_with = "present")]
     params: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "present")]
@@ -110,6 +110,11 @@ struct Envelope<'a> {
     #[serde(borrow, default, deserialize_with = "present")]
     error: Option<&'a RawValue>,
 }
+
+/// A string that is copied only if it has escapes: serde borrows a `Cow`, but not one within an `Option`.
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
 /// Tells a member that is null from one that is absent.
 fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
@@ -137,14 +142,14 @@ fn not_json(e: &serde_json::Error) -> Invalid {
 }
 
 fn kind(envelope: &Envelope, id: Option<RequestId>) -> Result<Kind, &'static str> {
-    if envelope.jsonrpc.as_deref() != Some("2.0") {
+    if envelope.jsonrpc.as_ref().is_none_or(|version| version.0 != "2.0") {
         return Err("\"jsonrpc\" must be \"2.0\"");
     }
     let answers = envelope.result.is_some() || envelope.error.is_some();
     match (&envelope.method, answers) {
         (Some(_), true) => Err("both a method and a result or error"),
         (None, false) => Err("neither a method nor a result or error"),
-        (Some(method), false) => asked(method, envelope, id),
+        (Some(method), false) => asked(&method.0, envelope, id),
         (None, true) => answered(envelope, id),
     }
 }

@@ -69,9 +69,7 @@ async fn post(visit: &mut Visit<'_>, request: &mut Request<Incoming>) -> Result<
     let headers = request.headers();
     let declared = declared_version(&payload);
     if is_modern(headers, declared.as_deref()) {
-        if let Some(departure) = request.extensions().get::<http::Departure>() {
-            departure.ends_request();
-        }
+        visit.peer.leaves_by_closing();
         return match payload? {
             // Boxed, as is all that most requests don't need: the future of a request is copied, and is kept with its
             // connection.
@@ -120,7 +118,7 @@ fn check_batch(live: &Live, messages: &[Message]) -> Result<(), Refusal> {
 
 /// Begins a session with `initialize`.
 async fn open(visit: &mut Visit<'_>, message: Message, accepts: Accepts) -> Result<Response<Body>, Refusal> {
-    let Visit { app, settings, principal, entry } = visit;
+    let Visit { app, settings, principal, entry, .. } = visit;
     let id = match &message.kind {
         Kind::Request { id, method, .. } if &**method == mcp::INITIALIZE => id.clone(),
         // Only modern requests name a revision, and this one is none of theirs.

@@ -30,7 +30,7 @@ pub(super) async fn open(
     visit: &mut Visit<'_>,
     request: &Request<Incoming>,
 ) -> Result<Response<Body>, Refusal> {
-    let Visit { app, settings, principal, entry } = visit;
+    let Visit { app, settings, principal, entry, .. } = visit;
     if request.method() != Method::GET {
         return Err(Refusal::MethodOf("GET"));
     }

@@ -32,13 +32,14 @@ impl Gate {
     pub(super) fn check<B>(&self, request: &Request<B>) -> Result<(), Refusal> {
         let authority = authority(request)?;
         let host = host_name(&authority);
-        if self.hosts.as_ref().is_some_and(|hosts| !hosts.contains(&host)) {
+        let among = |hosts: &Vec<String>| hosts.iter().any(|known| known.eq_ignore_ascii_case(host));
+        if !self.hosts.as_ref().is_none_or(among) {
             return Err(Refusal::Host);
         }
         let mut origins = request.headers().get_all(ORIGIN).iter();
         match (origins.next(), origins.next()) {
             (None, _) => Ok(()),
-            (Some(origin), None) if origin.to_str().is_ok_and(|o| self.lets_in(o, &host)) => Ok(()),
+            (Some(origin), None) if origin.to_str().is_ok_and(|o| self.lets_in(o, host)) => Ok(()),
             _ => Err(Refusal::Origin),
         }
     }
@@ -50,7 +51,7 @@ impl Gate {
             Some(origins) => listed(origins),
             None => {
                 let uri = origin.parse::<Uri>().ok();
-                uri.as_ref().and_then(Uri::authority).is_some_and(|authority| host_name(authority) == host)
+                uri.as_ref().and_then(Uri::authority).is_some_and(|authority| is_host(authority, host))
             }
         }
     }
@@ -67,15 +68,19 @@ fn authority<B>(request: &Request<B>) -> Result<Authority, Refusal> {
         .map(|value| value.as_bytes().try_into().map_err(|_| Refusal::BadHost("a malformed Host header")));
     match (request.uri().authority(), header.transpose()?) {
         (Some(authority), None) if request.version() >= hyper::Version::HTTP_2 => Ok(authority.clone()),
-        (Some(authority), Some(header)) if host_name(authority) == host_name(&header) => Ok(header),
+        (Some(authority), Some(header)) if is_host(authority, host_name(&header)) => Ok(header),
         (Some(_), Some(_)) => Err(Refusal::BadHost("a Host header that contradicts the request's target")),
         (None, Some(header)) => Ok(header),
         _ => Err(Refusal::BadHost("no Host header")),
     }
 }
 
-fn host_name(authority: &Authority) -> String {
-    authority.host().trim_matches(['[', ']']).trim_end_matches('.').to_ascii_lowercase()
+fn host_name(authority: &Authority) -> &str {
+    authority.host().trim_matches(['[', ']']).trim_end_matches('.')
+}
+
+fn is_host(authority: &Authority, host: &str) -> bool {
+    host_name(authority).eq_ignore_ascii_case(host)
 }
 
 #[cfg(test)]

@@ -43,6 +43,7 @@ pub(super) struct Visit<'a> {
     /// Those in force when it came.
     pub(super) settings: &'a Settings,
     pub(super) principal: Principal,
+    pub(super) peer: &'a Peer,
     /// Its line in the log.
     pub(super) entry: &'a mut Entry,
 }
@@ -141,7 +142,7 @@ impl App {
                 settings.access.gate.check(request)?;
                 let principal = settings.principal(request.headers(), peer)?;
                 entry.principal(&principal);
-                let visit = &mut Visit { app: self, settings, principal, entry };
+                let visit = &mut Visit { app: self, settings, principal, peer, entry };
                 match route {
                     Route::Sse => Box::pin(http_sse::open(visit, request)).await,
                     Route::Messages => Box::pin(http_sse::post(visit, request)).await,

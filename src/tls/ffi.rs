@@ -48,6 +48,7 @@ unsafe extern "C" {
         arg: *mut c_void,
     ) -> c_int;
     fn SSL_SESSION_get0_peer(session: *mut sys::SSL_SESSION) -> *mut sys::X509;
+    fn SSL_has_pending(ssl: *const sys::SSL) -> c_int;
     fn SSL_group_to_name(ssl: *mut sys::SSL, id: c_int) -> *const c_char;
     fn SSL_get_sigalgs(
         ssl: *mut sys::SSL,
@@ -212,6 +213,16 @@ pub(super) fn certificate_was_asked(ssl: &SslRef) -> bool {
     let none = ptr::null_mut;
     // SAFETY: null is allowed for each output.
     unsafe { SSL_get_sigalgs(ssl.as_ptr(), -1, none(), none(), none(), ptr::null_mut(), ptr::null_mut()) > 0 }
+}
+
+/// Whether reading has something to say though nothing more came from the peer: bytes that wait within OpenSSL, whole
+/// records or not, or the end (`SSL_has_pending(3)`, `SSL_get_shutdown(3)`).
+pub(super) fn has_more(ssl: &SslRef) -> bool {
+    // SAFETY: both only look at the connection.
+    unsafe {
+        SSL_has_pending(ssl.as_ptr()) == 1
+            || sys::SSL_get_shutdown(ssl.as_ptr()) & sys::SSL_RECEIVED_SHUTDOWN != 0
+    }
 }
 
 /// How many bytes came from the peer (`BIO_number_read(3)`).

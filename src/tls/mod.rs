@@ -40,6 +40,11 @@ pub use reload::{Reload, ReloadCounts, watch};
 pub use report::{CertificateReport, CipherReport, CrlReport, Report};
 pub use server::Acceptor;
 
+/// Whether reading has something to say though nothing more came from the peer.
+pub fn has_more(stream: &openssl::ssl::SslRef) -> bool {
+    ffi::has_more(stream)
+}
+
 /// Which end of a connection a context is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Side {
