@@ -335,7 +335,7 @@ async fn connections_whose_answers_nobody_reads_are_cut() {
 
     let cut = tokio::time::timeout(Duration::from_secs(120), connection).await;
     let _ = cut.expect("a connection that nobody reads is still there").unwrap();
-    assert!(bridge.stderr().contains("cut: nothing of an answer was read for 60s"));
+    bridge.logged("cut: nothing of an answer was read for 60s");
     // Reading would keep the other one.
     let timed_out = || bridge.stderr().contains("connection ended: ").then_some(());
     eventually("the end of the other connection", timed_out).await;

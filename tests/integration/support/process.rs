@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -30,10 +31,15 @@ impl Process {
         command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
         let (sender, stdout) = mpsc::channel();
-        each_line(child.stdout.take().unwrap(), move |line| drop(sender.send(line)));
+        let pipe = child.stdout.take().unwrap();
+        thread::spawn(move || each_line(pipe, |line| drop(sender.send(line))));
         let stderr = Arc::new(Lines::default());
         let collected = Arc::clone(&stderr);
-        each_line(child.stderr.take().unwrap(), move |line| collected.push(line));
+        let pipe = child.stderr.take().unwrap();
+        thread::spawn(move || {
+            each_line(pipe, |line| collected.push(line));
+            collected.end();
+        });
         Self { stdin: child.stdin.take(), child, stdout, stderr, next_id: 1 }
     }
 
@@ -117,10 +123,12 @@ impl Process {
         kill(Pid::from_raw(i32::try_from(self.pid()).unwrap()), signal).unwrap();
     }
 
-    /// Waits for the end that something else has brought about.
+    /// Waits for the end that something else has brought about, and for the last that it had to say.
     pub(crate) fn wait(&mut self) -> ExitStatus {
-        self.wait_until(Instant::now() + DEADLINE)
-            .unwrap_or_else(|| panic!("still running:\n{}", self.stderr()))
+        let status = self.wait_until(Instant::now() + DEADLINE);
+        let status = status.unwrap_or_else(|| panic!("still running:\n{}", self.stderr()));
+        self.stderr.wait_for_end();
+        status
     }
 
     /// Ends it as a service manager does, and says how it ended.
@@ -159,35 +167,48 @@ impl Drop for Process {
 /// Lines that one thread collects and others wait for.
 #[derive(Default)]
 struct Lines {
-    lines: Mutex<Vec<String>>,
+    collected: Mutex<Vec<String>>,
     grown: Condvar,
+    ended: AtomicBool,
 }
 
 impl Lines {
     fn push(&self, line: String) {
-        self.lines.lock().unwrap().push(line);
+        self.collected.lock().unwrap().push(line);
         self.grown.notify_all();
     }
 
+    /// There will be no more.
+    fn end(&self) {
+        let _lines = self.collected.lock().unwrap();
+        self.ended.store(true, Ordering::Release);
+        self.grown.notify_all();
+    }
+
+    /// Waits until all lines are there; not for long, since an orphan may hold the pipe.
+    fn wait_for_end(&self) {
+        let lines = self.collected.lock().unwrap();
+        let goes_on = |_: &mut Vec<String>| !self.ended.load(Ordering::Acquire);
+        drop(self.grown.wait_timeout_while(lines, Duration::from_secs(2), goes_on).unwrap());
+    }
+
     fn all(&self) -> String {
-        self.lines.lock().unwrap().join("\n")
+        self.collected.lock().unwrap().join("\n")
     }
 
     fn wait_for(&self, text: &str) -> Result<String, String> {
-        let lines = self.lines.lock().unwrap();
+        let lines = self.collected.lock().unwrap();
         let missing = |lines: &mut Vec<String>| !lines.iter().any(|line| line.contains(text));
         let (lines, _) = self.grown.wait_timeout_while(lines, DEADLINE, missing).unwrap();
         lines.iter().find(|line| line.contains(text)).cloned().ok_or_else(|| lines.join("\n"))
     }
 }
 
-fn each_line(pipe: impl Read + Send + 'static, mut take: impl FnMut(String) + Send + 'static) {
-    thread::spawn(move || {
-        let mut pipe = BufReader::new(pipe);
-        let mut line = Vec::new();
-        while pipe.read_until(b'\n', &mut line).unwrap_or(0) > 0 {
-            take(String::from_utf8_lossy(line.strip_suffix(b"\n").unwrap_or(&line)).into_owned());
-            line.clear();
-        }
-    });
+fn each_line(pipe: impl Read, mut take: impl FnMut(String)) {
+    let mut pipe = BufReader::new(pipe);
+    let mut line = Vec::new();
+    while pipe.read_until(b'\n', &mut line).unwrap_or(0) > 0 {
+        take(String::from_utf8_lossy(line.strip_suffix(b"\n").unwrap_or(&line)).into_owned());
+        line.clear();
+    }
 }
