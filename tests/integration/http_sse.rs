@@ -162,8 +162,8 @@ async fn a_principal_that_fills_a_shared_child_leaves_room_for_others() {
         }
         sessions.push(sse);
     }
-    // They are on their way to the child when their posts are answered. One of them may have found no place because the
-    // bridge itself was asking something for a session; another one then takes it.
+    // They are on their way to the child when their posts are answered. Where a read overtakes the last of them, that one
+    // finds no place, and another must take it.
     let full = async {
         for id in 1..=EACH {
             if read(&one).await["error"]["data"]["reason"] == "too_many_requests" {
