@@ -4,11 +4,7 @@
 #![allow(unsafe_code)]
 
 use std::{
-    convert::Infallible,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
 
@@ -20,26 +16,23 @@ use tokio::{
 /// How often it is looked whether there is something to give back.
 const INTERVAL: Duration = Duration::from_secs(10);
 
-/// Notes that there is freed memory. Clones share the note.
-#[derive(Debug, Clone, Default)]
-pub struct Freed(Arc<AtomicBool>);
+/// Whether there is freed memory. Of the process, as its heap is.
+static FREED: AtomicBool = AtomicBool::new(false);
 
-impl Freed {
-    /// Something has been freed that will not be needed again soon.
-    pub fn note(&self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
+/// Notes that something has been freed that will not be needed again soon.
+pub fn note_freed() {
+    FREED.store(true, Ordering::Relaxed);
+}
 
-    /// Gives memory back when there is some.
-    pub async fn give_back(&self) -> Infallible {
-        let mut ticks = interval(INTERVAL);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            ticks.tick().await;
-            if self.0.swap(false, Ordering::Relaxed) {
-                // It walks through the whole heap, which took 2 ms with 10,000 connections.
-                let _ = spawn_blocking(trim).await;
-            }
+/// Gives memory back when there is some, for ever.
+pub async fn give_back() {
+    let mut ticks = interval(INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        if FREED.swap(false, Ordering::Relaxed) {
+            // It walks through the whole heap, which took 2 ms with 10,000 connections.
+            let _ = spawn_blocking(trim).await;
         }
     }
 }

@@ -17,6 +17,7 @@ use mcp_bridge::{
     health::{Check, Question},
     http::Shutdown,
     logging::{self, Log},
+    memory,
     metrics::Metrics,
     monitor::{Monitor, Ready},
     serve,
@@ -87,6 +88,7 @@ fn log_panics() {
 
 async fn run_serve(start: Start, config: &config::Serve) -> Result<(), Failure> {
     tokio::spawn(child::reap_orphans());
+    tokio::spawn(memory::give_back());
     let prepared = serve::Prepared::load(config).map_err(Failure::configuration)?;
     let mut metrics = Metrics::of_serve(fips::status().is_some());
     if let Some(tls) = &prepared.tls {
@@ -114,6 +116,7 @@ async fn run_serve(start: Start, config: &config::Serve) -> Result<(), Failure> 
 }
 
 async fn run_connect(start: Start, config: &config::Connect) -> Result<(), Failure> {
+    tokio::spawn(memory::give_back());
     let mut metrics = Metrics::of_connect(fips::status().is_some());
     let client = connect::Client::load(config, &metrics).map_err(Failure::configuration)?;
     let tls = client.tls.clone();

@@ -19,7 +19,7 @@ use crate::{
     aside::Aside,
     config,
     logging::Seldom,
-    memory::Freed,
+    memory,
     metrics::{Handshakes, Places},
     tls,
 };
@@ -89,14 +89,10 @@ pub struct Terms {
 pub async fn run(listener: Listener, terms: Terms, door: impl Door, shutdown: Shutdown) {
     let Terms { tls, limits, places, places_from, handshakes } = terms;
     let connections = TaskTracker::new();
-    let freed = Freed::default();
-    let giving_back = pin!(freed.give_back());
-    let mut giving_back = Aside::new(giving_back);
     let (mut failures, mut refusals) = (Seldom::default(), Seldom::default());
     loop {
         let accepted = tokio::select! {
             () = shutdown.stop.cancelled() => break,
-            never = &mut giving_back => match never {},
             accepted = listener.accept() => accepted,
         };
         let accepted = match accepted {
@@ -123,7 +119,6 @@ pub async fn run(listener: Listener, terms: Terms, door: impl Door, shutdown: Sh
             limits: *limits.borrow(),
             handshakes: handshakes.clone(),
             stop: shutdown.stop.clone(),
-            freed: freed.clone(),
         };
         let cut = shutdown.cut.clone();
         connections.spawn(async move {
@@ -133,7 +128,7 @@ pub async fn run(listener: Listener, terms: Terms, door: impl Door, shutdown: Sh
                 () = shared.serve(accepted) => {}
                 () = Aside::new(cut) => {}
             }
-            shared.freed.note();
+            memory::note_freed();
         });
     }
     drop(listener);

@@ -35,11 +35,11 @@ use super::{
     readable::Readable,
     resting::Resting,
     unread::Unread,
-    watched::{Activity, Departure, Patience, WRITE_PATIENCE, Watched},
+    watched::{Activity, Patience, WRITE_PATIENCE, Watched},
 };
 use crate::{
     aside::Aside,
-    memory::Freed,
+    memory,
     metrics::{Handshakes, TIMEOUT},
     tls::{self, Alpn, Handshake, HandshakeError},
 };
@@ -68,20 +68,18 @@ pub struct Peer {
     pub address: Option<SocketAddr>,
     /// What TLS negotiated; `None` without TLS.
     pub handshake: Option<Handshake>,
-    /// What its requests are told of its leaving; `None` before the first of them.
-    departure: Option<Departure>,
+    /// What goes on between it and its requests; `None` before the first of them.
+    activity: Option<Arc<Activity>>,
 }
 
 impl Peer {
     fn new(address: Option<SocketAddr>) -> Self {
-        Self { address, handshake: None, departure: None }
+        Self { address, handshake: None, activity: None }
     }
 
     /// The request in flight ends when the peer closes its half: whoever has sent it leaves like that.
     pub fn leaves_by_closing(&self) {
-        if let Some(departure) = &self.departure {
-            departure.ends_request();
-        }
+        self.activity.iter().for_each(|activity| activity.end_with_peer());
     }
 }
 
@@ -101,7 +99,6 @@ pub(super) struct Shared<D> {
     pub(super) limits: Limits,
     pub(super) handshakes: Handshakes,
     pub(super) stop: CancellationToken,
-    pub(super) freed: Freed,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -188,13 +185,12 @@ impl<D: Door> Shared<D> {
         let patience = Patience {
             head: self.limits.read_timeout,
             idle: self.limits.idle_timeout,
-            bytes_are_heads: version == Version::Http1,
+            http1: version == Version::Http1,
             // Over TLS, whoever closes its half has left, since nobody can close it for reading alone.
             half_close: version == Version::Http1 && peer.handshake.is_none(),
-            rests: version == Version::Http1,
         };
         let io = Watched::new(stream, Arc::clone(&activity), patience);
-        peer.departure = Some(activity.departure());
+        peer.activity = Some(Arc::clone(&activity));
         let peer = Arc::new(peer);
         let who = Arc::clone(&peer);
         let (door, asked) = (self.door.clone(), Arc::clone(&activity));
@@ -247,7 +243,7 @@ impl<D: Door> Shared<D> {
         let mut builder = http1::Builder::new();
         builder.header_read_timeout(None).max_buf_size(self.limits.max_header_size.max(LEAST_BUFFER));
         let rested = || {
-            self.freed.note();
+            memory::note_freed();
             log::debug!("{peer}: the connection rests");
         };
         let resting = Resting::new(builder, io, service_fn(handler), Arc::clone(activity), rested);

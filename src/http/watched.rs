@@ -31,17 +31,16 @@ pub(super) struct Patience {
     pub(super) head: Duration,
     /// Between requests.
     pub(super) idle: Duration,
-    /// Whether bytes between requests are the beginning of a head; in HTTP/2 they may be anything.
-    pub(super) bytes_are_heads: bool,
+    /// Whether bytes between requests are the beginning of a head, without which the connection [rests](Activity::rests);
+    /// in HTTP/2 they may be anything.
+    pub(super) http1: bool,
     /// Whether a peer may close its half once it has asked, and still wait for the answer: without TLS.
     pub(super) half_close: bool,
-    /// Whether the connection is one that [rests](Activity::rests) between requests.
-    pub(super) rests: bool,
 }
 
 impl Patience {
     fn first_look(&self) -> Duration {
-        if self.rests { self.idle.min(REST_AFTER) } else { self.idle }
+        if self.http1 { self.idle.min(REST_AFTER) } else { self.idle }
     }
 }
 
@@ -66,24 +65,10 @@ pub(super) struct Activity {
 #[derive(Debug)]
 pub(super) struct InFlight(Arc<Activity>);
 
-/// For a request whose sender leaves by closing the connection, be it for writing alone: it may say so before its
-/// answer begins.
-#[derive(Debug, Clone)]
-pub(super) struct Departure(Arc<Activity>);
-
-impl Departure {
-    /// Ends the request when the peer closes its half.
-    pub(super) fn ends_request(&self) {
-        self.0.end_with_peer();
-    }
-}
-
 impl Activity {
-    pub(super) fn departure(self: &Arc<Self>) -> Departure {
-        Departure(Arc::clone(self))
-    }
-
-    fn end_with_peer(&self) {
+    /// For a request whose sender leaves by closing the connection, be it for writing alone: it may say so before its
+    /// answer begins.
+    pub(super) fn end_with_peer(&self) {
         self.ends_with_peer.store(true, Ordering::Release);
         self.show_end();
     }
@@ -213,27 +198,32 @@ impl<S> Watched<S> {
         }
     }
 
-    /// When the peer's time is up, unless a request is in flight.
-    fn deadline(&self) -> Option<Instant> {
-        let since = self.activity.quiet_since()?;
-        Some(match self.head_since.filter(|_| self.patience.bytes_are_heads) {
-            Some(head) => head + self.patience.head,
-            None => since + self.patience.idle,
-        })
+    /// A byte between requests begins a head.
+    fn note_byte(&mut self) {
+        if self.head_since.is_none() && self.activity.quiet_since().is_some() {
+            self.head_since = Some(Instant::now());
+        }
     }
 
-    /// When the connection may rest, if nothing comes until then.
-    fn rests_at(&self) -> Option<Instant> {
+    /// When the time is up of a peer that has had no request in flight `since`.
+    fn deadline(&self, since: Instant) -> Instant {
+        match self.head_since.filter(|_| self.patience.http1) {
+            Some(head) => head + self.patience.head,
+            None => since + self.patience.idle,
+        }
+    }
+
+    /// When its connection may rest, if nothing comes until then.
+    fn rests_at(&self, since: Instant) -> Option<Instant> {
         let settled = self.head_since.is_none() && self.stuck.is_none() && self.begun > 0;
-        let may = self.patience.rests && settled && !self.activity.rests();
-        let since = self.activity.quiet_since().filter(|_| may)?;
-        (!self.activity.read_in_part.load(Ordering::Acquire)).then(|| since + REST_AFTER)
+        let may = self.patience.http1 && settled && !self.activity.rests();
+        (may && !self.activity.read_in_part.load(Ordering::Acquire)).then(|| since + REST_AFTER)
     }
 
     fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         // With a request in flight nothing is due, but hyper may not read again when that ends: the alarm set here
         // looks then. It rings ever later.
-        let Some(deadline) = self.deadline() else {
+        let Some(since) = self.activity.quiet_since() else {
             let look = Instant::now() + self.look;
             let timer = self.quiet.get_or_insert_with(|| Box::pin(sleep_until(look)));
             if timer.deadline() > look {
@@ -245,7 +235,7 @@ impl<S> Watched<S> {
             }
             return Poll::Pending;
         };
-        let rests_at = self.rests_at();
+        let (deadline, rests_at) = (self.deadline(since), self.rests_at(since));
         let due = rests_at.map_or(deadline, |rests_at| rests_at.min(deadline));
         let timer = self.quiet.get_or_insert_with(|| Box::pin(sleep_until(due)));
         // A timer that fires too early costs less than one that is set anew for each request.
@@ -314,9 +304,7 @@ impl<S: AsyncRead + Readable + Unpin> AsyncRead for Watched<S> {
             return Poll::Ready(Err(e));
         }
         if !this.ahead.is_empty() {
-            if this.head_since.is_none() {
-                this.head_since = Some(Instant::now());
-            }
+            this.note_byte();
             return this.take_ahead(cx, buf);
         }
         if this.inner.poll_readable(cx).is_pending() {
@@ -330,9 +318,7 @@ impl<S: AsyncRead + Readable + Unpin> AsyncRead for Watched<S> {
             }
             Poll::Ready(result) => {
                 this.activity.wake();
-                if this.head_since.is_none() && this.activity.quiet_since().is_some() {
-                    this.head_since = Some(Instant::now());
-                }
+                this.note_byte();
                 Poll::Ready(result)
             }
             // The end of the stream is what hyper takes as the peer's leaving.
