@@ -2,6 +2,7 @@
 
 use std::{
     collections::VecDeque,
+    fmt,
     future::poll_fn,
     pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -10,7 +11,7 @@ use std::{
 };
 
 use tokio::{
-    sync::{Notify, OwnedSemaphorePermit, Semaphore, TryAcquireError},
+    sync::{Notify, Semaphore, TryAcquireError},
     task::coop::poll_proceed,
     time::timeout,
 };
@@ -22,7 +23,25 @@ const OVERHEAD: usize = 256;
 /// elsewhere takes none.
 #[derive(Debug, Default)]
 pub struct Room {
-    _permit: Option<OwnedSemaphorePermit>,
+    _permit: Option<Permit>,
+}
+
+/// So many bytes of a queue's.
+#[derive(Debug)]
+struct Permit {
+    of: Arc<dyn Bounded>,
+    bytes: u32,
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.of.give_back(self.bytes);
+    }
+}
+
+/// A queue of whatever it may be.
+trait Bounded: fmt::Debug + Send + Sync {
+    fn give_back(&self, bytes: u32);
 }
 
 /// Why there is no room.
@@ -40,6 +59,8 @@ pub enum NoRoom {
 #[derive(Debug)]
 struct Shared<T> {
     state: Mutex<State<T>>,
+    /// One permit for each byte.
+    room: Semaphore,
     /// Heard by those who wait for the end.
     ended: Notify,
 }
@@ -53,6 +74,12 @@ struct State<T> {
     reader: Option<Waker>,
 }
 
+impl<T: fmt::Debug + Send> Bounded for Shared<T> {
+    fn give_back(&self, bytes: u32) {
+        self.room.add_permits(bytes as usize);
+    }
+}
+
 impl<T> Shared<T> {
     fn state(&self) -> MutexGuard<'_, State<T>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -63,7 +90,6 @@ impl<T> Shared<T> {
 #[derive(Debug)]
 pub struct Sender<T> {
     shared: Arc<Shared<T>>,
-    room: Arc<Semaphore>,
     /// In bytes.
     max: u32,
 }
@@ -72,21 +98,20 @@ pub struct Sender<T> {
 #[derive(Debug)]
 pub struct Receiver<T> {
     shared: Arc<Shared<T>>,
-    room: Arc<Semaphore>,
 }
 
 /// A queue of at most `max` bytes; one larger item may wait alone.
 pub fn bounded<T>(max: u32) -> (Sender<T>, Receiver<T>) {
     let state = State { items: VecDeque::new(), senders: 1, closed: false, reader: None };
-    let shared = Arc::new(Shared { state: Mutex::new(state), ended: Notify::new() });
-    let room = Arc::new(Semaphore::new(max as usize));
-    (Sender { shared: Arc::clone(&shared), room: Arc::clone(&room), max }, Receiver { shared, room })
+    let room = Semaphore::new(max as usize);
+    let shared = Arc::new(Shared { state: Mutex::new(state), room, ended: Notify::new() });
+    (Sender { shared: Arc::clone(&shared), max }, Receiver { shared })
 }
 
 impl<T> Clone for Sender<T> {
     fn clone(&self) -> Self {
         self.shared.state().senders += 1;
-        Self { shared: Arc::clone(&self.shared), room: Arc::clone(&self.room), max: self.max }
+        Self { shared: Arc::clone(&self.shared), max: self.max }
     }
 }
 
@@ -100,11 +125,15 @@ impl<T> Drop for Sender<T> {
     }
 }
 
-impl<T> Sender<T> {
+impl<T: fmt::Debug + Send + 'static> Sender<T> {
     /// Room for an item of `bytes`, if there is some now.
     pub fn try_reserve(&self, bytes: usize) -> Result<Room, NoRoom> {
-        match Arc::clone(&self.room).try_acquire_many_owned(self.cost(bytes)) {
-            Ok(permit) => Ok(Room { _permit: Some(permit) }),
+        let cost = self.cost(bytes);
+        match self.shared.room.try_acquire_many(cost) {
+            Ok(permit) => {
+                permit.forget();
+                Ok(self.room_of(cost))
+            }
             Err(TryAcquireError::Closed) => Err(NoRoom::Closed),
             Err(TryAcquireError::NoPermits) => Err(NoRoom::Full),
         }
@@ -112,8 +141,15 @@ impl<T> Sender<T> {
 
     /// Waits, in turn, for room for an item of `bytes`.
     pub async fn reserve(&self, bytes: usize) -> Result<Room, NoRoom> {
-        let permit = Arc::clone(&self.room).acquire_many_owned(self.cost(bytes)).await;
-        permit.map(|permit| Room { _permit: Some(permit) }).map_err(|_| NoRoom::Closed)
+        let cost = self.cost(bytes);
+        self.shared.room.acquire_many(cost).await.map_err(|_| NoRoom::Closed)?.forget();
+        Ok(self.room_of(cost))
+    }
+
+    /// Who drops it gives the permits back that were taken for it.
+    fn room_of(&self, bytes: u32) -> Room {
+        let of: Arc<dyn Bounded> = Arc::clone(&self.shared) as _;
+        Room { _permit: Some(Permit { of, bytes }) }
     }
 
     /// As [`Self::reserve`], for at most `patience`.
@@ -124,7 +160,9 @@ impl<T> Sender<T> {
             done => done,
         }
     }
+}
 
+impl<T> Sender<T> {
     /// Puts an item in, in the room that was made for it; false when nobody will take it out.
     pub fn send(&self, item: T, room: Room) -> bool {
         let mut state = self.shared.state();
@@ -140,7 +178,7 @@ impl<T> Sender<T> {
 
     /// Makes no more room, also for those who wait for some. What is in the queue stays there.
     pub fn close(&self) {
-        self.room.close();
+        self.shared.room.close();
     }
 
     /// Whether nobody takes items out any more.
@@ -200,7 +238,7 @@ impl<T> Receiver<T> {
     pub fn close(&mut self) {
         self.shared.state().closed = true;
         self.shared.ended.notify_waiters();
-        self.room.close();
+        self.shared.room.close();
     }
 }
 

@@ -2,7 +2,8 @@
 
 use std::{
     convert::Infallible,
-    pin::Pin,
+    future::poll_fn,
+    pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
@@ -163,7 +164,12 @@ pub async fn collect(body: &mut Incoming, max: usize, patience: Duration) -> Res
     if announced > max {
         return Err(BodyError::TooLarge(max));
     }
-    timeout(patience, gather(body, announced, max)).await.unwrap_or(Err(BodyError::TooSlow(patience)))
+    let mut gathered = pin!(gather(body, announced, max));
+    // Mostly all of it came with the head, and then no timer is needed.
+    if let Poll::Ready(whole) = poll_fn(|cx| Poll::Ready(gathered.as_mut().poll(cx))).await {
+        return whole;
+    }
+    timeout(patience, gathered).await.unwrap_or(Err(BodyError::TooSlow(patience)))
 }
 
 /// Puts the pieces into one buffer of the size that was announced, so that no body is held twice.

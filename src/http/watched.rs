@@ -159,7 +159,9 @@ pub(super) struct Watched<S> {
     begun: usize,
     quiet: Option<Pin<Box<Sleep>>>,
     stuck: Option<Pin<Box<Sleep>>>,
-    /// How long the next alarm is away that rings while a request is in flight.
+    /// Since when a request is in flight, or when the alarm last rang that looks whether one still is; and how long after
+    /// that it rings again.
+    looked: Instant,
     look: Duration,
     /// Read already, for whoever reads next: bytes, and then perhaps the error that came behind them.
     ahead: Bytes,
@@ -168,15 +170,16 @@ pub(super) struct Watched<S> {
 
 impl<S> Watched<S> {
     pub(super) fn new(inner: S, activity: Arc<Activity>, patience: Patience) -> Self {
-        let head_since = Some(Instant::now());
+        let now = Instant::now();
         Self {
             inner,
             activity,
             patience,
-            head_since,
+            head_since: Some(now),
             begun: 0,
             quiet: None,
             stuck: None,
+            looked: now,
             look: patience.first_look(),
             ahead: Bytes::new(),
             broken: None,
@@ -193,7 +196,7 @@ impl<S> Watched<S> {
         let begun = self.activity.begun.load(Ordering::Acquire);
         if begun != self.begun {
             self.begun = begun;
-            self.head_since = None;
+            self.looked = self.head_since.take().unwrap_or_else(Instant::now);
             self.look = self.patience.first_look();
         }
     }
@@ -224,14 +227,15 @@ impl<S> Watched<S> {
         // With a request in flight nothing is due, but hyper may not read again when that ends: the alarm set here
         // looks then. It rings ever later.
         let Some(since) = self.activity.quiet_since() else {
-            let look = Instant::now() + self.look;
+            let look = self.looked + self.look;
             let timer = self.quiet.get_or_insert_with(|| Box::pin(sleep_until(look)));
             if timer.deadline() > look {
                 timer.as_mut().reset(look);
             }
             while timer.as_mut().poll(cx).is_ready() {
                 self.look = (self.look * 2).min(self.patience.idle);
-                timer.as_mut().reset(Instant::now() + self.look);
+                self.looked = Instant::now();
+                timer.as_mut().reset(self.looked + self.look);
             }
             return Poll::Pending;
         };

@@ -108,12 +108,18 @@ struct Series {
 impl Exchanges {
     /// A request begins to wait for its answer.
     pub fn begin(&self, method: &str) -> Running {
+        self.begin_at(method, Instant::now())
+    }
+
+    /// As [`Self::begin`], for those who know the time.
+    pub fn begin_at(&self, method: &str, now: Instant) -> Running {
         self.0.in_flight.inc();
         let known = METHODS.iter().position(|known| *known == method);
         Running {
             counts: Arc::clone(&self.0),
             method: known.unwrap_or(METHODS.len() - 1),
-            began: Instant::now(),
+            began: now,
+            ended: None,
             outcome: Some(Outcome::Failed),
         }
     }
@@ -146,6 +152,8 @@ pub struct Running {
     counts: Arc<Counts>,
     method: usize,
     began: Instant,
+    /// `None` until that is known.
+    ended: Option<Instant>,
     /// `None` when it does not count.
     outcome: Option<Outcome>,
 }
@@ -154,6 +162,12 @@ impl Running {
     /// The request has ended.
     pub fn end(mut self, outcome: Outcome) {
         self.outcome = Some(outcome);
+    }
+
+    /// As [`Self::end`], for those who know the time.
+    pub fn end_at(mut self, outcome: Outcome, now: Instant) {
+        self.ended = Some(now);
+        self.end(outcome);
     }
 
     /// The request goes on as another, which counts in its place.
@@ -165,13 +179,14 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         self.counts.in_flight.dec();
-        let Some(ended) = self.outcome else { return };
+        let Some(outcome) = self.outcome else { return };
         let series = self.counts.series(self.method);
         let counters = OUTCOMES.iter().zip(&series.total);
-        counters.filter(|((outcome, _), _)| *outcome == ended).for_each(|(_, counter)| {
+        counters.filter(|((of, _), _)| *of == outcome).for_each(|(_, counter)| {
             counter.inc();
         });
-        series.seconds.observe(self.began.elapsed().as_secs_f64());
+        let ended = self.ended.unwrap_or_else(Instant::now);
+        series.seconds.observe(ended.saturating_duration_since(self.began).as_secs_f64());
     }
 }
 

@@ -116,9 +116,10 @@ async fn run(live: &Arc<Live>, upstream: &mut Upstream, times: Times) -> End {
         if draining && live.state().session.exchanges() == 0 {
             return End::Told;
         }
-        let (due, look_at) = due(live, times, alarm_at);
+        let now = Instant::now();
+        let (due, look_at) = due(live, times, alarm_at, now);
         // Asked for here and not only by the alarm, which a child that writes without end would drown out.
-        if due <= Instant::now() && expire(live, times) {
+        if due <= now && expire(live, times, now) {
             return End::Idle;
         }
         if alarm_at != look_at {
@@ -150,8 +151,7 @@ async fn run(live: &Arc<Live>, upstream: &mut Upstream, times: Times) -> End {
 /// When something is due, and when to look for it, which requests are told so that they can ask for an earlier look.
 ///
 /// An alarm that comes too early costs less than one that is set anew for each request, so one that stands is left alone.
-fn due(live: &Live, times: Times, alarm_at: Instant) -> (Instant, Instant) {
-    let now = Instant::now();
+fn due(live: &Live, times: Times, alarm_at: Instant, now: Instant) -> (Instant, Instant) {
     let mut state = live.state();
     let due = state.session.next_deadline().into_iter().chain(state.idle_at(times.idle)).min();
     let due = due.unwrap_or_else(|| now + FAR);
@@ -161,8 +161,7 @@ fn due(live: &Live, times: Times, alarm_at: Instant) -> (Instant, Instant) {
 }
 
 /// Ends what has waited too long; true when that is the session.
-fn expire(live: &Live, times: Times) -> bool {
-    let now = Instant::now();
+fn expire(live: &Live, times: Times, now: Instant) -> bool {
     let mut state = live.state();
     let expired = state.session.expire(now);
     state.deliver_now(expired.deliveries);
@@ -198,10 +197,11 @@ async fn take(live: &Live, said: Said) {
 
 async fn route(live: &Live, FromServer { message, about }: FromServer) {
     logging::body(Some(live.short_id()), "from the MCP server", message.line.as_str());
-    let outcome = live.state().session.from_server(message, about.as_ref(), Instant::now());
+    let now = Instant::now();
+    let outcome = live.state().session.from_server(message, about.as_ref(), now);
     match outcome {
         Outcome::Deliver(delivery) => {
-            if let Err(delivery) = live.try_deliver(delivery) {
+            if let Err(delivery) = live.try_deliver(delivery, now) {
                 Box::pin(live.deliver(delivery)).await;
             }
         }

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use hyper::{HeaderMap, Method, Request, Response, StatusCode, body::Incoming, header::HeaderValue};
+use hyper::{HeaderMap, Method, Request, Response, StatusCode, Uri, body::Incoming, header::HeaderValue};
 use tokio::time::{Instant, timeout_at};
 
 use super::{
@@ -81,17 +81,22 @@ async fn post(visit: &mut Visit<'_>, request: &mut Request<Incoming>) -> Result<
     }
     let session = session(visit, headers)?;
     check_version(headers, session.as_deref())?;
+    forget_head(request);
     match (session, payload?) {
         (None, Payload::Single(message)) => Box::pin(open(visit, message, accepts)).await,
         (None, Payload::Batch(_)) => Err(Refusal::NoSession),
-        (Some(live), Payload::Single(message)) => {
-            pass(visit.settings, &live, vec![message], accepts, false).await
-        }
+        (Some(live), Payload::Single(message)) => pass(visit.settings, &live, message, accepts).await,
         (Some(live), Payload::Batch(messages)) => {
             check_batch(&live, &messages)?;
-            pass(visit.settings, &live, messages, accepts, true).await
+            Box::pin(pass_batch(visit.settings, &live, messages, accepts)).await
         }
     }
+}
+
+/// Nothing of the head is wanted any more: the buffer that it shares with the body is free for what comes next.
+fn forget_head(request: &mut Request<Incoming>) {
+    *request.headers_mut() = HeaderMap::new();
+    *request.uri_mut() = Uri::default();
 }
 
 /// The revision that the message says it is of.
@@ -149,7 +154,7 @@ async fn open(visit: &mut Visit<'_>, message: Message, accepts: Accepts) -> Resu
     let opening = Opening { app, live: &live, done: false };
     // A reload ends the sessions that it finds, and this one may have come after it.
     app.readmit(principal)?;
-    let mut response = pass(settings, &live, vec![message], accepts, false).await?;
+    let mut response = pass(settings, &live, message, accepts).await?;
     if live.state().session.version_refused() {
         app.upstreams.probe.doubt();
     }
@@ -183,30 +188,51 @@ impl Drop for Opening<'_> {
     }
 }
 
-/// Passes messages to the session's child and answers with what comes back.
+/// Passes a message to the session's child and answers with what comes back.
 async fn pass(
     settings: &Settings,
-    live: &Arc<Live>,
-    mut messages: Vec<Message>,
+    live: &Live,
+    message: Message,
     accepts: Accepts,
-    batch: bool,
 ) -> Result<Response<Body>, Refusal> {
-    let asked = messages.iter().find_map(|message| message.request_id().cloned());
-    let Some(id) = asked else {
-        for message in messages.drain(..) {
-            match live.accept(message).await {
-                Ok(()) => {}
-                Err(Refused::Gone) => return Err(Refusal::UnknownSession),
-                Err(Refused::Error(e)) => return Err(Refusal::NotTaken(e.message)),
-            }
-        }
+    let Some(id) = message.request_id().cloned() else {
+        tell(live, message).await?;
         return Ok(reply::empty(StatusCode::ACCEPTED));
     };
-    match live.exchange(messages, accepts.events).await {
-        Ok(inbox) => Ok(respond(settings, live, inbox, accepts, batch).await),
+    let asked = live.ask(&message, accepts.events).await;
+    drop(message); // the child has it
+    match asked {
+        Ok(inbox) => Ok(respond(settings, live, inbox, accepts, false).await),
         Err(Refused::Gone) => Err(Refusal::UnknownSession),
         Err(Refused::Error(e)) => Ok(error(&e, Some(&id))),
     }
+}
+
+/// As [`pass`], for messages that came together.
+async fn pass_batch(
+    settings: &Settings,
+    live: &Live,
+    messages: Vec<Message>,
+    accepts: Accepts,
+) -> Result<Response<Body>, Refusal> {
+    if messages.iter().all(|message| message.request_id().is_none()) {
+        for message in messages {
+            tell(live, message).await?;
+        }
+        return Ok(reply::empty(StatusCode::ACCEPTED));
+    }
+    match live.ask_all(messages, accepts.events).await {
+        Ok(inbox) => Ok(respond(settings, live, inbox, accepts, true).await),
+        Err(_) => Err(Refusal::UnknownSession),
+    }
+}
+
+/// Gives the session's child a message that wants no answer.
+async fn tell(live: &Live, message: Message) -> Result<(), Refusal> {
+    live.accept(message).await.map_err(|refused| match refused {
+        Refused::Gone => Refusal::UnknownSession,
+        Refused::Error(e) => Refusal::NotTaken(e.message),
+    })
 }
 
 fn error(error: &ErrorObject, id: Option<&RequestId>) -> Response<Body> {
@@ -234,6 +260,10 @@ async fn respond(
         };
         let Some(item) = next else { return ended(&items, accepts) };
         let (plain, last) = (item.line.is_none() || item.response, item.last);
+        let whole_in_one = plain && last && accepts.json && !batch && items.is_empty();
+        if let Some(line) = item.line.as_ref().filter(|_| whole_in_one) {
+            return reply::message(line);
+        }
         items.push(item);
         match (plain && accepts.json, last) {
             (true, true) => {

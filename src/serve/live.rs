@@ -1,7 +1,6 @@
 //! A legacy session with its child: one task drives it, requests reach it by its handle.
 
 use std::{
-    collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicU64, Ordering},
@@ -22,7 +21,7 @@ use crate::{
     jsonrpc::{self, ErrorObject, Line, Message},
     logging,
     mcp::{self, LegacyRevision},
-    session::{Delivery, EventId, Intake, Replay, Session, StreamId, StreamKind},
+    session::{Delivery, EventId, Intake, Replay, Session, StreamId, StreamKind, StreamMap},
 };
 
 /// How much of a session id may be shown.
@@ -66,7 +65,7 @@ pub(super) struct Live {
 pub(super) struct State {
     pub(super) session: Session,
     /// Of the streams that a client reads.
-    outboxes: HashMap<StreamId, Outbox>,
+    outboxes: StreamMap<Outbox>,
     replay: Replay,
     pub(super) last_active: Instant,
     /// The client has used the session.
@@ -106,7 +105,7 @@ impl Live {
     ) -> Arc<Self> {
         let state = State {
             session,
-            outboxes: HashMap::new(),
+            outboxes: StreamMap::default(),
             replay,
             last_active: Instant::now(),
             claimed: false,
@@ -161,32 +160,35 @@ impl Live {
         self.pass(&message, StreamId(u64::MAX), false, None).await
     }
 
-    /// Takes in requests that came together; their answers come by the stream that is returned.
-    pub(super) async fn exchange(&self, messages: Vec<Message>, streams: bool) -> Result<Inbox, Refused> {
+    /// Takes in a request; its answer comes by the stream that is returned.
+    pub(super) async fn ask(&self, message: &Message, streams: bool) -> Result<Inbox, Refused> {
         let (id, outbox, inbox) = self.new_stream();
-        let single = messages.len() == 1;
-        if !single {
-            self.state().session.begin_batch(id);
-        }
+        self.pass(message, id, streams, Some(outbox)).await?;
+        Ok(inbox)
+    }
+
+    /// Takes in what came as one batch; its answers come by the stream that is returned.
+    pub(super) async fn ask_all(&self, messages: Vec<Message>, streams: bool) -> Result<Inbox, Refused> {
+        let (id, outbox, inbox) = self.new_stream();
+        self.state().session.begin_batch(id);
         for message in messages {
-            match self.pass(&message, id, streams, Some(&outbox)).await {
+            match self.pass(&message, id, streams, Some(outbox.clone())).await {
                 Ok(()) => {}
-                Err(Refused::Error(error)) if !single => {
+                Err(Refused::Error(error)) => {
                     let answers = message.request_id().cloned();
                     let line = Some(error.response(answers.as_ref()).line);
                     outbox.push_now(Delivery { stream: id, line, answers, last: false }, None);
                 }
-                Err(refused) => return Err(refused),
+                Err(Refused::Gone) => return Err(Refused::Gone),
             }
         }
-        if !single {
-            let mut state = self.state();
-            if state.session.complete_batch(id) {
-                // All has been answered before the last was passed on, or nothing was let in.
-                state.outboxes.entry(id).or_insert(outbox);
-                state.deliver_now(vec![Delivery::end(id)]);
-            }
+        let mut state = self.state();
+        if state.session.complete_batch(id) {
+            // All has been answered before the last was passed on, or nothing was let in.
+            state.outboxes.entry(id).or_insert(outbox);
+            state.deliver_now(vec![Delivery::end(id)]);
         }
+        drop(state);
         Ok(inbox)
     }
 
@@ -196,7 +198,7 @@ impl Live {
         message: &Message,
         stream: StreamId,
         streams: bool,
-        outbox: Option<&Outbox>,
+        outbox: Option<Outbox>,
     ) -> Result<(), Refused> {
         // Room first: after it, nothing waits between the session's decision and the child's queue.
         let reserved = self.stdin.reserve(&message.line).await;
@@ -211,7 +213,7 @@ impl Live {
         state.claimed |= message.method() != Some(mcp::INITIALIZE);
         let intake = state.session.from_client(message, stream, streams, now).map_err(Refused::Error)?;
         if let (Some(outbox), Some(_)) = (outbox, message.request_id()) {
-            let known = state.outboxes.insert(stream, outbox.clone()).is_some();
+            let known = state.outboxes.insert(stream, outbox).is_some();
             if streams && !known {
                 state.replay.open(stream, StreamKind::Exchange, false);
             }
@@ -348,13 +350,13 @@ impl Live {
 
     /// Puts a message of the child's on its stream, unless it must wait for a client that is slow to read: then it is
     /// returned.
-    pub(super) fn try_deliver(&self, delivery: Delivery) -> Result<(), Delivery> {
+    pub(super) fn try_deliver(&self, delivery: Delivery, now: Instant) -> Result<(), Delivery> {
         let mut state = self.state();
         // Room first: numbers are given in the order in which messages go out.
         let room = state.outboxes.get(&delivery.stream).map(|outbox| outbox.try_reserve(&delivery));
         match room.transpose() {
             Ok(room) => {
-                self.put(&mut state, delivery, room.unwrap_or_default());
+                self.put(&mut state, delivery, room.unwrap_or_default(), now);
                 Ok(())
             }
             Err(Stuck) => Err(delivery),
@@ -376,11 +378,11 @@ impl Live {
             let lines = state.leave(stream);
             self.tell_child_all(lines);
         }
-        self.put(&mut state, delivery, room.unwrap_or_default());
+        self.put(&mut state, delivery, room.unwrap_or_default(), Instant::now());
     }
 
-    fn put(&self, state: &mut State, delivery: Delivery, room: Room) {
-        let (outbox, event) = state.record(&delivery);
+    fn put(&self, state: &mut State, delivery: Delivery, room: Room, now: Instant) {
+        let (outbox, event) = state.record(&delivery, now);
         match outbox {
             Some(outbox) => outbox.push(delivery, event, room),
             None if event.is_some_and(|event| state.replay.keeps(event)) => {
@@ -417,7 +419,7 @@ impl Live {
 
 impl State {
     /// Notes a delivery, and says on which outbox it goes (taken out when it is the last) and under which id.
-    fn record(&mut self, delivery: &Delivery) -> (Option<Outbox>, Option<EventId>) {
+    fn record(&mut self, delivery: &Delivery, now: Instant) -> (Option<Outbox>, Option<EventId>) {
         let line = delivery.line.as_ref();
         let event = line.and_then(|line| {
             self.replay.record(delivery.stream, line, delivery.answers.as_ref(), delivery.last)
@@ -426,7 +428,7 @@ impl State {
             self.replay.end(delivery.stream);
         }
         if delivery.last {
-            self.last_active = Instant::now();
+            self.last_active = now;
             return (self.outboxes.remove(&delivery.stream), event);
         }
         (self.outboxes.get(&delivery.stream).cloned(), event)
@@ -434,7 +436,7 @@ impl State {
 
     pub(super) fn deliver_now(&mut self, deliveries: Vec<Delivery>) {
         for delivery in deliveries {
-            if let (Some(outbox), event) = self.record(&delivery) {
+            if let (Some(outbox), event) = self.record(&delivery, Instant::now()) {
                 outbox.push_now(delivery, event);
             }
         }

@@ -1,11 +1,11 @@
 //! The client's requests that wait for an answer.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{HashMap, HashSet, hash_map},
     time::{Duration, Instant},
 };
 
-use super::StreamId;
+use super::{StreamId, StreamMap};
 use crate::{
     jsonrpc::{ErrorObject, RequestId},
     metrics::{Exchanges, Outcome, Running},
@@ -59,9 +59,9 @@ impl Exchange {
     }
 
     /// Says how it has ended.
-    pub(super) fn ended(&mut self, outcome: Outcome) {
+    pub(super) fn ended(&mut self, outcome: Outcome, now: Instant) {
         if let Some(running) = self.running.take() {
-            running.end(outcome);
+            running.end_at(outcome, now);
         }
     }
 
@@ -78,10 +78,8 @@ pub(super) struct InFlight {
     by_id: HashMap<RequestId, Exchange>,
     /// Progress token → id; of two requests with one token, which no client may send, the newer.
     by_token: HashMap<RequestId, RequestId>,
-    /// Arrival order → id.
-    order: BTreeMap<u64, RequestId>,
     /// How many exchanges each stream carries: more than one for a batch.
-    per_stream: HashMap<StreamId, usize>,
+    per_stream: StreamMap<usize>,
     /// Streams of batches of which more is to come: an answer is not their last, though nothing else waits yet.
     growing: HashSet<StreamId>,
     begun: u64,
@@ -96,8 +94,7 @@ impl InFlight {
             exchanges,
             by_id: HashMap::new(),
             by_token: HashMap::new(),
-            order: BTreeMap::new(),
-            per_stream: HashMap::new(),
+            per_stream: StreamMap::default(),
             growing: HashSet::new(),
             begun: 0,
             earliest: None,
@@ -122,12 +119,13 @@ impl InFlight {
         method: &str,
         now: Instant,
     ) -> Result<(), ErrorObject> {
-        let running = self.exchanges.begin(method);
-        if self.by_id.contains_key(&exchange.id) {
+        let running = self.exchanges.begin_at(method, now);
+        let full = self.by_id.len() >= MAX_IN_FLIGHT;
+        let hash_map::Entry::Vacant(place) = self.by_id.entry(exchange.id.clone()) else {
             let message = format!("the id {} is that of a request in flight", exchange.id.shown());
             return Err(ErrorObject::invalid("duplicate_id", message));
-        }
-        if self.by_id.len() >= MAX_IN_FLIGHT {
+        };
+        if full {
             let message = format!("more than {MAX_IN_FLIGHT} requests of this session are in flight");
             return Err(ErrorObject::internal("too_many_requests", message));
         }
@@ -137,34 +135,29 @@ impl InFlight {
         exchange.until = now.checked_add(self.limits.total);
         exchange.silent_until = self.limits.silence.and_then(|d| now.checked_add(d));
         self.earliest = self.earliest.into_iter().chain(exchange.deadline()).min();
-        self.insert(exchange);
-        Ok(())
-    }
-
-    fn insert(&mut self, exchange: Exchange) {
         if let Some(token) = &exchange.token {
             self.by_token.insert(token.clone(), exchange.id.clone());
         }
         *self.per_stream.entry(exchange.stream).or_default() += 1;
-        self.order.insert(exchange.number, exchange.id.clone());
-        self.by_id.insert(exchange.id.clone(), exchange);
+        place.insert(exchange);
+        Ok(())
     }
 
     /// Takes an exchange out; true when it was the last of its stream.
     pub(super) fn finish(&mut self, id: &RequestId) -> Option<(Exchange, bool)> {
         let exchange = self.by_id.remove(id)?;
-        self.order.remove(&exchange.number);
         if let Some(token) = exchange.token.as_ref().filter(|token| self.by_token.get(token) == Some(id)) {
             self.by_token.remove(token);
         }
-        let left = self.per_stream.get_mut(&exchange.stream).map_or(0, |n| {
-            *n -= 1;
-            *n
-        });
-        if left == 0 {
-            self.per_stream.remove(&exchange.stream);
+        let mut last = true;
+        if let hash_map::Entry::Occupied(mut others) = self.per_stream.entry(exchange.stream) {
+            *others.get_mut() -= 1;
+            last = *others.get() == 0;
+            if last {
+                others.remove();
+            }
         }
-        let last = left == 0 && !self.growing.contains(&exchange.stream);
+        let last = last && !self.growing.contains(&exchange.stream);
         Some((exchange, last))
     }
 
@@ -181,8 +174,9 @@ impl InFlight {
 
     /// Takes all out, oldest first.
     pub(super) fn drain(&mut self) -> impl Iterator<Item = (Exchange, bool)> + use<> {
-        let ids: Vec<_> = self.order.values().cloned().collect();
-        let all: Vec<_> = ids.iter().filter_map(|id| self.finish(id)).collect();
+        let mut ids: Vec<_> = self.by_id.values().map(|e| (e.number, e.id.clone())).collect();
+        ids.sort_unstable_by_key(|(number, _)| *number);
+        let all: Vec<_> = ids.iter().filter_map(|(_, id)| self.finish(id)).collect();
         all.into_iter()
     }
 
@@ -222,8 +216,8 @@ impl InFlight {
 
     /// The stream of the newest exchange that can carry a message.
     pub(super) fn newest(&self) -> Option<StreamId> {
-        let newest_first = self.order.values().rev().filter_map(|id| self.by_id.get(id));
-        newest_first.filter(|e| e.carries == Carries::Anything).map(|e| e.stream).next()
+        let able = self.by_id.values().filter(|e| e.carries == Carries::Anything);
+        able.max_by_key(|e| e.number).map(|e| e.stream)
     }
 
     pub(super) fn stream_left(&mut self, stream: StreamId, resumable: bool) {

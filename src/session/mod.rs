@@ -5,6 +5,7 @@
 mod held;
 mod in_flight;
 mod replay;
+mod stream_id;
 #[cfg(test)]
 mod tests;
 
@@ -18,6 +19,7 @@ use self::in_flight::{Exchange, InFlight};
 pub use self::{
     in_flight::Limits,
     replay::{EventId, Replay, StreamKind},
+    stream_id::{StreamId, StreamMap},
 };
 use crate::{
     jsonrpc::{self, ErrorObject, Kind, Line, Message, RequestId},
@@ -33,10 +35,6 @@ const MAX_LISTENERS: usize = 4;
 const MAX_REVISION: usize = 64;
 /// How long a server-to-client request waits for a stream that can carry it.
 const HELD_FOR: Duration = Duration::from_secs(30);
-
-/// A stream to the client: the answer to one POST, or a GET stream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct StreamId(pub u64);
 
 /// A message for a stream.
 #[derive(Debug, Clone)]
@@ -191,7 +189,7 @@ impl Session {
                 Ok(Intake::Forward(self.deliver_held(stream, streams)))
             }
             Kind::Notification { method, about } if &**method == mcp::CANCELLED => {
-                Ok(Intake::Forward(self.cancelled(about.as_ref())))
+                Ok(Intake::Forward(self.cancelled(about.as_ref(), now)))
             }
             Kind::Notification { .. } => Ok(Intake::Forward(Vec::new())),
             Kind::Response { id, .. } => Ok(match id.as_ref().and_then(|id| self.asked.remove(id)) {
@@ -219,11 +217,11 @@ impl Session {
         self.in_flight.finish(id);
     }
 
-    fn cancelled(&mut self, id: Option<&RequestId>) -> Vec<Delivery> {
+    fn cancelled(&mut self, id: Option<&RequestId>, now: Instant) -> Vec<Delivery> {
         let Some(id) = id.filter(|id| self.initialize.as_ref() != Some(id)) else { return Vec::new() };
         match self.in_flight.finish(id) {
             Some((mut exchange, last)) => {
-                exchange.ended(metrics::Outcome::Cancelled);
+                exchange.ended(metrics::Outcome::Cancelled, now);
                 if last { vec![Delivery::end(exchange.stream)] } else { Vec::new() }
             }
             None => Vec::new(),
@@ -314,7 +312,7 @@ impl Session {
     pub fn from_server(&mut self, message: Message, about: Option<&RequestId>, now: Instant) -> Outcome {
         let told = about.and_then(|id| self.in_flight.stream_of(id));
         match &message.kind {
-            Kind::Response { id, is_error } => self.answered(id.clone(), *is_error, message.line),
+            Kind::Response { id, is_error } => self.answered(id.clone(), *is_error, message.line, now),
             // The client's progress on a request of the server's comes by POST and needs no routing.
             Kind::Request { .. } => {
                 let route = told.or_else(|| self.unattributed(false));
@@ -332,14 +330,14 @@ impl Session {
         }
     }
 
-    fn answered(&mut self, id: Option<RequestId>, is_error: bool, line: Line) -> Outcome {
+    fn answered(&mut self, id: Option<RequestId>, is_error: bool, line: Line, now: Instant) -> Outcome {
         let Some(id) = id else { return Outcome::Ignore("an error without an id") };
         let Some((mut exchange, last)) = self.in_flight.finish(&id) else {
             return Outcome::Ignore(
                 "it answers no request in flight (cancelled, timed out, answered before or never asked)",
             );
         };
-        exchange.ended(if is_error { metrics::Outcome::Error } else { metrics::Outcome::Ok });
+        exchange.ended(if is_error { metrics::Outcome::Error } else { metrics::Outcome::Ok }, now);
         if self.initialize.as_ref() == Some(&id) && self.agreed.is_none() {
             self.opened = !is_error;
             self.version_refused = jsonrpc::error_code(&line) == Some(mcp::code::UNSUPPORTED_VERSION);

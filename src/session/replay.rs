@@ -2,15 +2,11 @@
 //!
 //! Source: the MCP specification, `basic/transports`, "Resumability and Redelivery".
 
-use std::{
-    collections::{HashMap, VecDeque},
-    fmt,
-    str::FromStr,
-};
+use std::{collections::VecDeque, fmt, str::FromStr};
 
 use prometheus_client::metrics::counter::Counter;
 
-use super::StreamId;
+use super::{StreamId, StreamMap};
 use crate::jsonrpc::{ErrorObject, Line, RequestId};
 
 /// Most events that a session keeps, of all its streams.
@@ -66,7 +62,7 @@ impl FromStr for EventId {
 /// What a session's streams have sent, newest last and bounded.
 #[derive(Debug, Default)]
 pub struct Replay {
-    streams: HashMap<StreamId, Log>,
+    streams: StreamMap<Log>,
     events: VecDeque<(EventId, Line)>,
     bytes: usize,
     /// How many events made room for newer ones.

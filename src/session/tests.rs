@@ -157,7 +157,7 @@ fn news_of_the_server_prefers_the_listener_even_with_one_exchange() {
 fn what_is_said_to_belong_to_an_exchange_goes_to_its_stream_if_that_can_carry_it() {
     let mut case = Case::new();
     let (first, second) = (case.call("1", "1"), case.call("2", "2"));
-    let about = |case: &mut Case, id: i64, text: &str| {
+    let about = |case: &mut Case, id: u64, text: &str| {
         case.session.from_server(message(text), Some(&RequestId::from(id)), case.now)
     };
     let ask = r#"{"jsonrpc":"2.0","id":100,"method":"elicitation/create"}"#;

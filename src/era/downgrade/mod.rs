@@ -35,7 +35,7 @@ pub struct CallKey(u64);
 impl CallKey {
     /// The id of its request.
     pub fn request_id(self) -> RequestId {
-        RequestId::Number(self.0.to_string().into())
+        self.0.into()
     }
 }
 

@@ -37,7 +37,7 @@ pub enum Output {
 pub(super) struct Out {
     list: Vec<Output>,
     calls: u64,
-    questions: i64,
+    questions: u64,
 }
 
 impl Out {

@@ -26,7 +26,7 @@ impl Primitive {
             "true" => Some(Self::Bool(true)),
             "false" => Some(Self::Bool(false)),
             text => match RequestId::from_json(text) {
-                Some(number @ RequestId::Number(_)) => Some(Self::Number(number)),
+                Some(number) if number.is_number() => Some(Self::Number(number)),
                 _ => serde_json::from_str(text).ok().map(Self::String),
             },
         }

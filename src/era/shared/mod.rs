@@ -239,7 +239,7 @@ impl Shared {
     }
 
     fn answered(&mut self, id: Option<&RequestId>, message: &Message) -> Outcome {
-        let Some(number) = id.and_then(number) else {
+        let Some(number) = id.and_then(RequestId::as_u64) else {
             return Outcome::Ignore("it answers no request of the bridge's");
         };
         let Some(exchange) = self.finish(number) else {
@@ -264,12 +264,12 @@ impl Shared {
         let Ok(subscription) = rewrite::subscription(&message.line) else {
             return Outcome::Ignore("it can't be read");
         };
-        let about = about.and_then(number);
+        let about = about.and_then(RequestId::as_u64);
         let of = match (method, subscription) {
             (mcp::CANCELLED, _) => {
                 about.filter(|n| self.in_flight.by_number.get(n).is_some_and(|e| e.listens))
             }
-            (_, Some(id)) => number(&id),
+            (_, Some(id)) => id.as_u64(),
             (mcp::PROGRESS, None) => {
                 about.filter(|n| self.in_flight.by_number.get(n).is_some_and(|e| e.token.is_some()))
             }
@@ -309,7 +309,7 @@ impl Shared {
 
     /// Nobody can say whose answer it was that got lost: each request is answered with `error`. `of` says if it can.
     pub fn answer_lost(&mut self, of: Option<&RequestId>, error: &ErrorObject) -> Vec<Delivery> {
-        let numbers: Vec<_> = match of.and_then(number) {
+        let numbers: Vec<_> = match of.and_then(RequestId::as_u64) {
             Some(number) => vec![number],
             None => self
                 .in_flight
@@ -358,14 +358,6 @@ impl Shared {
         }
         self.earliest = self.in_flight.by_number.values().filter_map(Exchange::deadline).min();
         out
-    }
-}
-
-/// The number that an id of the child's stands for.
-fn number(id: &RequestId) -> Option<Number> {
-    match id {
-        RequestId::Number(text) => text.parse().ok(),
-        RequestId::String(_) => None,
     }
 }
 

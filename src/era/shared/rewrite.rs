@@ -76,7 +76,7 @@ pub(super) fn notification(line: &Line, told: &Told<'_>) -> serde_json::Result<L
     let mut splice = Splice::new(line);
     let message = Members::parse(splice.text())?;
     let Some(params) = message.object("params") else { return Ok(splice.finish()) };
-    let number = RequestId::Number(told.number.to_string().into());
+    let number = RequestId::from(told.number);
     let about = match told.method {
         mcp::CANCELLED => (params.get("requestId"), Some(told.subscription)),
         mcp::PROGRESS => (params.get(meta::PROGRESS_TOKEN), told.token),

@@ -123,8 +123,7 @@ impl Bench for Table {
                 }
             }
             ("loses", call) => {
-                let of =
-                    (call != "an-answer").then(|| RequestId::Number(self.number(call).to_string().into()));
+                let of = (call != "an-answer").then(|| RequestId::from(self.number(call)));
                 let error = ErrorObject::internal("message_too_long", "lost");
                 let lost = self.shared.answer_lost(of.as_ref(), &error);
                 for delivery in lost {

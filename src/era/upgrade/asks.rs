@@ -91,7 +91,8 @@ impl Asks {
             return Err(ask);
         }
         let mut key = match &ask.request {
-            Some(RequestId::String(key) | RequestId::Number(key)) => key.to_string(),
+            Some(RequestId::String(key)) => key.to_string(),
+            Some(number) => number.to_string(),
             None => (self.0.len() + 1).to_string(),
         };
         while self.0.iter().any(|(taken, _)| **taken == *key) {

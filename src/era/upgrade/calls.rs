@@ -10,9 +10,7 @@ use serde_json::Value;
 use super::{
     CallKey, Lanes, MAX_WAITING, MAX_WAITING_BYTES, Opening, Own, Upgrade,
     asks::{Ask, Asks},
-    id_of,
     logs::Level,
-    number_of,
     results::Answer,
     rewrite, too_many,
 };
@@ -215,7 +213,7 @@ impl Upgrade {
     /// Takes in a request that the server has not seen.
     pub(super) fn enter(&mut self, key: CallKey, request: Request, now: Instant) {
         let number = self.next_number();
-        let line = match rewrite::to_legacy(&request, &id_of(number)) {
+        let line = match rewrite::to_legacy(&request, &number.into()) {
             Ok(line) => line,
             Err(refusal) => return self.refuse(key, &request.id, &refusal),
         };
@@ -400,7 +398,7 @@ impl Upgrade {
     /// The server has made progress on a call.
     pub(super) fn progressed(&mut self, message: &Message, token: &RequestId, now: Instant) {
         let silent_until = self.silent_until(now);
-        let call = number_of(token).and_then(|number| self.calls.get_mut(number));
+        let call = token.as_u64().and_then(|number| self.calls.get_mut(number));
         let Some(call) = call.filter(|call| call.runs()) else { return };
         call.silent_until = silent_until;
         let (Some(key), Some(token)) = (call.key, call.token.clone()) else { return };
@@ -418,7 +416,7 @@ impl Upgrade {
             call.runs() && call.level.is_some_and(|wanted| level.is_none_or(|level| level >= wanted))
         };
         let call = match about {
-            Some(about) => number_of(about).and_then(|n| self.calls.get(n)).filter(|call| wants(call)),
+            Some(about) => about.as_u64().and_then(|n| self.calls.get(n)).filter(|call| wants(call)),
             None => self.calls.iter().map(|(_, c)| c).filter(|call| wants(call)).max_by_key(|call| call.turn),
         };
         if let Some(key) = call.and_then(|call| call.key) {
@@ -430,7 +428,7 @@ impl Upgrade {
     pub(super) fn told(&mut self, message: Message, about: Option<&RequestId>) {
         let running: Vec<_> = self.calls.iter().map(|(_, call)| call).filter(|call| call.runs()).collect();
         let call = match (about, &running[..]) {
-            (Some(about), _) => number_of(about).and_then(|n| self.calls.get(n)).filter(|call| call.runs()),
+            (Some(about), _) => about.as_u64().and_then(|n| self.calls.get(n)).filter(|call| call.runs()),
             (None, [only]) => Some(*only),
             (None, _) => None,
         };

@@ -132,7 +132,7 @@ impl Upgrade {
     pub fn new(setup: Setup, now: Instant) -> Self {
         let number = 1;
         let client = setup.client_info.as_deref();
-        let line = handshake::initialize(&id_of(number), &setup.capabilities, client);
+        let line = handshake::initialize(&number.into(), &setup.capabilities, client);
         let patience = setup.limits.silence.unwrap_or(setup.limits.total).min(setup.limits.total);
         Self {
             setup,
@@ -214,7 +214,7 @@ impl Upgrade {
         }
         let FromServer { message, about } = from;
         match &message.kind {
-            Kind::Response { id, .. } => match id.as_ref().and_then(number_of) {
+            Kind::Response { id, .. } => match id.as_ref().and_then(RequestId::as_u64) {
                 Some(number) => self.answered(number, &message, now),
                 None => log::debug!("an answer of the MCP server's to no request is dropped"),
             },
@@ -242,7 +242,7 @@ impl Upgrade {
         };
         match kind {
             Kind::Request { id, .. } => {
-                let Some(number) = number_of(&id) else { return };
+                let Some(number) = id.as_u64() else { return };
                 let Some(call) = self.calls.get_mut(number) else {
                     return self.answered(number, &error.response(Some(&id)), now);
                 };
@@ -358,7 +358,7 @@ impl Upgrade {
     fn ask_server(&mut self, own: Own, method: &str, params: &serde_json::Value, now: Instant) {
         let number = self.next_number();
         self.own.insert(number, (own, now + OWN_WITHIN));
-        self.tell(jsonrpc::request(&id_of(number), method, params));
+        self.tell(jsonrpc::request(&number.into(), method, params));
     }
 
     fn pass(&mut self, key: CallKey, message: Message) {
@@ -406,14 +406,6 @@ fn is_legacy_only(method: &str) -> bool {
 
 fn too_many() -> ErrorObject {
     ErrorObject::internal("too_many_requests", "too many requests of this client are in flight")
-}
-
-fn id_of(number: u64) -> RequestId {
-    RequestId::Number(number.to_string().into())
-}
-
-fn number_of(id: &RequestId) -> Option<u64> {
-    if let RequestId::Number(text) = id { text.parse().ok() } else { None }
 }
 
 fn raw(value: &serde_json::Value) -> Box<RawValue> {

@@ -11,7 +11,6 @@ use super::{
     asks::Ask,
     calls::{Job, Stage, no_digest},
     capabilities::Verdict,
-    number_of,
     results::{self, Answer},
     rewrite,
 };
@@ -65,7 +64,7 @@ impl Upgrade {
     /// or newest that runs; else the newest that is suspended.
     fn whose(&self, about: Option<&RequestId>) -> Option<(u64, bool)> {
         if let Some(about) = about {
-            let number = number_of(about)?;
+            let number = about.as_u64()?;
             return self.calls.askers(|_| true).contains(&number).then_some((number, true));
         }
         let running = self.calls.askers(super::calls::Call::runs);
