@@ -123,6 +123,7 @@ impl Contender {
 
 const CEILING: &str = "ceiling";
 const LEGACY: &str = "bridge, a child per session";
+const INTERRUPTED: &str = "bridge, the same, mcp.scheduling: inherit";
 const LOGGING: &str = "bridge, the same, requests logged";
 const MODERN: &str = "bridge, shared modern child";
 
@@ -144,6 +145,7 @@ async fn contenders(scene: &Scene, number: usize, payload: usize) -> Result<Vec<
         Contender::new(CEILING, scene.ceiling(false)?, Era::Legacy, number, payload).await?,
         Contender::new(PIPE, scene.ceiling(true)?, Era::Legacy, number, payload).await?,
         Contender::new(LEGACY, scene.bridge()?, Era::Legacy, number, payload).await?,
+        Contender::new(INTERRUPTED, scene.interrupted_bridge()?, Era::Legacy, number, payload).await?,
         Contender::new(LOGGING, scene.logging_bridge()?, Era::Legacy, number, payload).await?,
     ];
     if let Some(server) = scene.modern_bridge().await? {

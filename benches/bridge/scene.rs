@@ -26,6 +26,16 @@ pub(crate) struct Scene {
     folder: PathBuf,
 }
 
+/// In what a bridge differs from the one that is measured most.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Variant {
+    Plain,
+    /// A line in its log for each request.
+    Logging,
+    /// `mcp.scheduling: inherit`.
+    Interrupted,
+}
+
 /// A server that runs.
 pub(crate) struct Server {
     pub(crate) process: Process,
@@ -57,7 +67,8 @@ impl Scene {
         self.certs.join("ca.crt").display().to_string()
     }
 
-    fn config(&self, name: &str, child: &str, requests: bool) -> Result<String, Error> {
+    fn config(&self, name: &str, child: &str, variant: Variant) -> Result<String, Error> {
+        let requests = variant == Variant::Logging;
         let (certs, folder) = (self.certs.display(), self.folder.display());
         // Where requests are logged, they are to a file, which no reader slows down.
         let output = if requests { format!("{folder}/{name}.log") } else { "stderr".to_owned() };
@@ -79,12 +90,14 @@ tls:
 mcp:
   command: "{}"
   args: [{child}]
+  scheduling: {}
 logging:
   level: {}
   requests: {requests}
   output: "{output}"
 "#,
             self.bench,
+            if variant == Variant::Interrupted { "inherit" } else { "batch" },
             if requests { "info" } else { "warn" },
         );
         let file = self.folder.join(name);
@@ -94,23 +107,28 @@ logging:
 
     /// The bridge over a legacy child for each session.
     pub(crate) fn bridge(&self) -> Result<Server, Error> {
-        self.serve("legacy.yaml", r#""echo""#, false)
+        self.serve("legacy.yaml", r#""echo""#, Variant::Plain)
+    }
+
+    /// The same, with children that may interrupt it.
+    pub(crate) fn interrupted_bridge(&self) -> Result<Server, Error> {
+        self.serve("interrupted.yaml", r#""echo""#, Variant::Interrupted)
     }
 
     /// The same, with a line in its log for each request.
     pub(crate) fn logging_bridge(&self) -> Result<Server, Error> {
-        self.serve("logging.yaml", r#""echo""#, true)
+        self.serve("logging.yaml", r#""echo""#, Variant::Logging)
     }
 
     /// The bridge over one shared modern child; `None` if this bridge can't have one.
     pub(crate) async fn modern_bridge(&self) -> Result<Option<Server>, Error> {
-        let server = self.serve("modern.yaml", r#""echo", "--modern""#, false)?;
+        let server = self.serve("modern.yaml", r#""echo", "--modern""#, Variant::Plain)?;
         let mut client = server.dialer()?.connect(Era::Modern).await?;
         Ok(client.call(1, "probe").await.is_ok().then_some(server))
     }
 
-    fn serve(&self, name: &str, child: &str, requests: bool) -> Result<Server, Error> {
-        let config = self.config(name, child, requests)?;
+    fn serve(&self, name: &str, child: &str, variant: Variant) -> Result<Server, Error> {
+        let config = self.config(name, child, variant)?;
         let free = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let listen = free.to_string();
         let process = Process::start(&[&self.bridge, "serve", "-c", &config, "--listen", &listen])?;
@@ -120,7 +138,7 @@ logging:
 
     /// The ceiling; with a pipe to one child if `pipe`.
     pub(crate) fn ceiling(&self, pipe: bool) -> Result<Server, Error> {
-        let config = self.config("ceiling.yaml", r#""echo""#, false)?;
+        let config = self.config("ceiling.yaml", r#""echo""#, Variant::Plain)?;
         let mut command = vec![self.bench.as_str(), "ceiling", &config];
         if pipe {
             command.extend(["--pipe", &self.bench]);

@@ -11,7 +11,10 @@ use std::{
 use nix::unistd::{AccessFlags, access};
 use thiserror::Error;
 
-use crate::{config, metrics::Children};
+use crate::{
+    config::{self, Scheduling},
+    metrics::Children,
+};
 
 /// What a child sees with `mcp.inherit_env: false`, besides `mcp.env`.
 const BASIC_ENV: [&str; 5] = ["PATH", "HOME", "LANG", "TZ", "TMPDIR"];
@@ -64,6 +67,10 @@ impl ChildCommand {
     /// Whether the program and its directory are still there.
     pub fn check(&self) -> Result<(), CommandError> {
         Self::resolve(&self.config).map(drop)
+    }
+
+    pub(super) fn gives_way(&self) -> bool {
+        self.config.scheduling == Scheduling::Batch
     }
 
     /// The program's file.

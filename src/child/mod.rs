@@ -3,6 +3,7 @@
 mod command;
 mod orphans;
 mod process;
+mod scheduling;
 mod stderr;
 
 use std::{io, time::Duration};
@@ -52,6 +53,11 @@ impl ChildCommand {
     pub fn spawn(&self, label: &str) -> io::Result<Child> {
         let spawned = orphans::spawn(&mut self.command());
         let mut child = spawned.inspect_err(|_| self.metrics.not_started())?;
+        if self.gives_way()
+            && let Err(e) = scheduling::give_way(child.id())
+        {
+            log::debug!("{label}: mcp.scheduling: batch is not in force: {e}");
+        }
         let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
         // From here on a failure drops `process`, which ends what was started.
         let mut process = Process::new(child, self.metrics.clone())?;

@@ -104,6 +104,7 @@ pub(super) static KEYS: &[Key] = &[
     server("mcp.translate"),
     server("mcp.isolation"),
     server("mcp.instances"),
+    server("mcp.scheduling"),
     both("mcp.max_request_time").live_on_server(),
     server("mcp.request_timeout").live(),
     server("mcp.graceful_shutdown_timeout").live(),

@@ -253,6 +253,8 @@ pub struct Mcp {
     pub isolation: Isolation,
     /// `mcp.instances`; default 1, at least 1.
     pub instances: usize,
+    /// `mcp.scheduling`; default `batch`.
+    pub scheduling: Scheduling,
     /// `mcp.max_request_time`; default 1 h.
     pub max_request_time: Duration,
     /// `mcp.request_timeout`; default 10 min; `None` (written `0`) is never.
@@ -265,6 +267,16 @@ pub struct Mcp {
     pub max_restarts: u32,
     /// `mcp.restart_delay`; default 1 s.
     pub restart_delay: Duration,
+}
+
+/// `mcp.scheduling`: how children share processors with the bridge.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Scheduling {
+    /// They interrupt nobody when a message wakes them.
+    #[default]
+    Batch,
+    /// As the bridge does.
+    Inherit,
 }
 
 /// `mcp.protocol`, `client.protocol`: which era the upstream is taken to speak.

@@ -9,7 +9,9 @@ use serde_json::{Value, json};
 use crate::support::bridge::{Bridge, Guard, Serve, TOKEN, TOKEN_VARIABLE};
 use crate::support::eventually;
 use crate::support::http::{Http, Response};
-use crate::support::proc::{MARK, children, command_line, family, is_alive, mark, open_files};
+use crate::support::proc::{
+    MARK, children, command_line, family, is_alive, mark, open_files, scheduling_policy,
+};
 use crate::support::raw::Raw;
 use crate::support::session::Session;
 
@@ -42,6 +44,21 @@ async fn everyone_who_waits_for_a_server_that_dies_is_told_at_once_how_it_ended(
             bridge.logged(words);
             Session::open(&bridge.http()).await;
         }
+    }
+}
+
+#[tokio::test]
+async fn a_server_gives_way_to_the_bridge_unless_told_otherwise() {
+    const NORMAL: u32 = 0;
+    const BATCH: u32 = 3;
+    for (config, policy) in [("mcp:\n  instances: 1", BATCH), ("mcp:\n  scheduling: inherit", NORMAL)] {
+        let bridge = Serve::new(Guard::None).config(config).start();
+        let server = pid(&Session::open(&bridge.http()).await).await;
+        assert_eq!(
+            (scheduling_policy(server), scheduling_policy(bridge.pid())),
+            (policy, NORMAL),
+            "{config}"
+        );
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use crate::config::{Isolation, Mcp, Protocol, Secret, error::Fault, reader::Reader};
+use crate::config::{Isolation, Mcp, Protocol, Scheduling, Secret, error::Fault, reader::Reader};
 
 /// Also the default of `client.timeout`.
 pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(10 * 60);
@@ -23,6 +23,7 @@ pub(super) fn mcp(r: &mut Reader<'_>, isolation: Isolation) -> Result<Mcp, Fault
         r.fault("mcp.command", "missing; set it to the MCP server to start, or give the command after `--`")
     })?;
     let isolations = [("principal", Isolation::Principal), ("request", Isolation::Request)];
+    let schedulings = [("batch", Scheduling::Batch), ("inherit", Scheduling::Inherit)];
     let mcp = Mcp {
         command: command.text,
         args: r.values("mcp.args")?,
@@ -34,6 +35,7 @@ pub(super) fn mcp(r: &mut Reader<'_>, isolation: Isolation) -> Result<Mcp, Fault
         translate: r.flag("mcp.translate", true)?,
         isolation: r.choice("mcp.isolation", &isolations)?.unwrap_or(isolation),
         instances: r.number("mcp.instances", 1, 1..=1024)?,
+        scheduling: r.choice("mcp.scheduling", &schedulings)?.unwrap_or_default(),
         max_request_time: r.wait("mcp.max_request_time", MAX_REQUEST_TIME)?,
         request_timeout: r.patience("mcp.request_timeout", REQUEST_TIMEOUT)?,
         graceful_shutdown_timeout: r.duration("mcp.graceful_shutdown_timeout", Duration::from_secs(5))?,

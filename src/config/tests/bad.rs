@@ -377,6 +377,7 @@ fn the_rest_of_a_server() {
         ("mode: server\nmcp: {command: ''}\n", 2, &["mcp.command: is empty"]),
         ("mode: server\nmcp: {command: x, instances: 0}\n", 2, &["mcp.instances"]),
         ("mode: server\nmcp: {command: x, isolation: none}\n", 2, &["principal, request"]),
+        ("mode: server\nmcp: {command: x, scheduling: fifo}\n", 2, &["batch, inherit"]),
         ("mode: server\nmcp: {command: x, env: {'A=B': c}}\n", 2, &["mcp.env.A=B", "name"]),
         ("mode: server\nmcp: {command: x, env: [A]}\n", 2, &["expected names with values, found a list"]),
         ("mode: server\nmcp:\n  command: x\n  env:\n    A:\n", 5, &["mcp.env.A: has no value"]),

@@ -80,6 +80,7 @@ fn a_minimal_server_has_the_documented_defaults() {
     let mcp = serve.mcp;
     assert_eq!((mcp.isolation, mcp.protocol, mcp.instances), (Isolation::Principal, Protocol::Auto, 1));
     assert_eq!((mcp.request_timeout.unwrap().as_secs(), mcp.max_request_time.as_secs()), (600, 3600));
+    assert_eq!(mcp.scheduling, Scheduling::Batch);
     assert!(mcp.inherit_env && mcp.translate && mcp.restart_on_failure && mcp.withheld_env.is_empty());
 }
 

@@ -58,6 +58,13 @@ pub(crate) fn command_line(pid: u32) -> String {
     String::from_utf8_lossy(&text).replace('\0', " ")
 }
 
+/// The number of the policy that a process is scheduled by, as `sched(7)` has them.
+pub(crate) fn scheduling_policy(pid: u32) -> u32 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    // The 41st field; the third follows the name.
+    stat.rsplit_once(')').unwrap().1.split_whitespace().nth(41 - 3).unwrap().parse().unwrap()
+}
+
 fn processes() -> impl Iterator<Item = u32> {
     let entries = fs::read_dir("/proc").unwrap();
     entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
