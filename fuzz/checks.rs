@@ -124,7 +124,7 @@ pub fn sse(data: &[u8]) {
         assert_eq!(whole, parts);
     }
     if let Ok(Payload::Single(message)) = jsonrpc::parse(Bytes::copy_from_slice(stream)) {
-        let events = decode(&[&encode(Some("e1-1"), message.line.bytes())]).unwrap_or_default();
+        let events = decode(&[&encode(Some("e1-1"), message.line.pieces())]).unwrap_or_default();
         assert_eq!(events.len(), 1);
         assert_eq!(&events[0].data, message.line.bytes());
     }

@@ -18,6 +18,7 @@ pub mod mcp;
 pub mod memory;
 pub mod metrics;
 pub mod monitor;
+pub mod pieces;
 pub mod serve;
 pub mod session;
 pub mod text;

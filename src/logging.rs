@@ -23,6 +23,7 @@ use nix::unistd::{AccessFlags, access};
 
 use crate::{
     config::{LogFormat, LogOutput, Logging},
+    jsonrpc::Line,
     text::{head, is_hidden, write_visible},
 };
 
@@ -147,11 +148,11 @@ impl Seldom {
 }
 
 /// A message's body, for whom `logging.bodies` is set. `session` is the beginning of an id; `way` says whose message it is.
-pub fn body(session: Option<&str>, way: &str, text: &str) {
+pub fn body(session: Option<&str>, way: &str, line: &Line) {
     if !log::log_enabled!(target: BODIES, log::Level::Debug) {
         return;
     }
-    let (shown, length) = (head(text, MAX_BODY), text.len());
+    let (shown, length) = (head(line.as_str(), MAX_BODY), line.len());
     let cut = if shown.len() < length { "…" } else { "" };
     let session = session.unwrap_or("none");
     log::debug!(target: BODIES, session, bytes = length; "{way}: {shown}{cut}");

@@ -244,7 +244,7 @@ impl Bridge {
     /// A message of the server's, for the client. An answer passes once, and only if it is waited for.
     /// `about` is the request on whose stream it came.
     pub(super) async fn deliver(&self, message: Message, about: Option<&RequestId>) {
-        logging::body(None, "from the server", message.line.as_str());
+        logging::body(None, "from the server", &message.line);
         if let Kind::Response { id, is_error } = &message.kind {
             let outcome = if *is_error { metrics::Outcome::Error } else { metrics::Outcome::Ok };
             let waited_for = id.as_ref().and_then(|id| self.in_flight.answered(id, outcome));

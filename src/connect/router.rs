@@ -107,7 +107,7 @@ impl Router {
     }
 
     async fn take(&self, message: Message) {
-        logging::body(None, "from the client", message.line.as_str());
+        logging::body(None, "from the client", &message.line);
         let declared = era::declared_version(&message).is_some();
         match &message.kind {
             Kind::Request { method, .. } if declared || &**method == mcp::DISCOVER => {

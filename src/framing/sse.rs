@@ -2,25 +2,25 @@
 //!
 //! Source: the HTML standard, section "Server-sent events" (parsing and interpreting an event stream).
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use thiserror::Error;
 
 /// A comment that keeps a connection alive and means nothing.
 pub const KEEP_ALIVE: Bytes = Bytes::from_static(b": keep-alive\n\n");
 
 /// Writes one event whose data is `line`. Neither that nor the id holds a line break.
-pub fn encode(id: Option<&str>, line: &[u8]) -> Bytes {
+pub fn encode(id: Option<&str>, line: impl Buf) -> Bytes {
     const BEFORE: &[u8] = b"event: message\ndata: ";
     const AFTER: &[u8] = b"\n\n";
     const ID: usize = 32;
-    let mut out = BytesMut::with_capacity(ID + BEFORE.len() + line.len() + AFTER.len());
+    let mut out = BytesMut::with_capacity(ID + BEFORE.len() + line.remaining() + AFTER.len());
     if let Some(id) = id {
         out.put_slice(b"id: ");
         out.put_slice(id.as_bytes());
         out.put_u8(b'\n');
     }
     out.put_slice(BEFORE);
-    out.put_slice(line);
+    out.put(line);
     out.put_slice(AFTER);
     out.freeze()
 }
@@ -189,7 +189,8 @@ mod tests {
 
     #[test]
     fn what_is_encoded_is_decoded() {
-        let (events, decoder) = decode(&[&encode_priming("e1-0", 500), &encode(Some("e1-1"), br#"{"a":1}"#)]);
+        let (events, decoder) =
+            decode(&[&encode_priming("e1-0", 500), &encode(Some("e1-1"), &br#"{"a":1}"#[..])]);
         assert_eq!(events[1], Event { name: "message".into(), data: Bytes::from_static(br#"{"a":1}"#) });
         assert_eq!((events.len(), &events[0].data[..]), (2, &b""[..]));
         assert_eq!((decoder.last_event_id(), decoder.retry()), (Some("e1-1"), Some(500)));

@@ -148,7 +148,7 @@ async fn write_all(queued: Queued, mut pipe: impl AsyncWrite + Unpin) {
             () = &mut closing => None,
         };
         let Some((line, _room)) = next else { break };
-        let mut text = line.bytes().clone().chain(&b"\n"[..]);
+        let mut text = line.pieces().chain(&b"\n"[..]);
         let written = async {
             pipe.write_all_buf(&mut text).await?;
             pipe.flush().await

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::{
     Response, StatusCode,
@@ -23,6 +23,7 @@ use super::{
     unread::{Unread, Waiting},
     watched::InFlight,
 };
+use crate::pieces::Pieces;
 
 /// How much of a body is given out at once, in bytes: hyper copies each piece before it is sent.
 const PIECE: usize = 64 * 1024;
@@ -53,14 +54,14 @@ pub struct Body {
 }
 
 enum Content {
-    Whole(Option<Bytes>),
+    Whole(Pieces),
     Stream(Box<dyn EventSource>),
 }
 
 impl Body {
     /// A body that is there already.
-    pub fn whole(bytes: impl Into<Bytes>) -> Self {
-        Self::new(Content::Whole(Some(bytes.into()).filter(|b| !b.is_empty())))
+    pub fn whole(pieces: impl Into<Pieces>) -> Self {
+        Self::new(Content::Whole(pieces.into()))
     }
 
     /// A body that comes piece by piece.
@@ -88,7 +89,8 @@ impl Body {
 
     /// The same; while a body that is there already is not read, it is one of `unread`.
     pub(super) fn awaits(mut self, unread: &Arc<Unread>) -> Self {
-        self.unread = matches!(self.content, Content::Whole(Some(_))).then(|| unread.begin());
+        self.unread =
+            matches!(&self.content, Content::Whole(pieces) if pieces.has_remaining()).then(|| unread.begin());
         self
     }
 }
@@ -103,7 +105,7 @@ impl hyper::body::Body for Body {
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let this = &mut *self;
         let next = match &mut this.content {
-            Content::Whole(bytes) => Poll::Ready(next_piece(bytes)),
+            Content::Whole(pieces) => Poll::Ready(pieces.next(PIECE)),
             Content::Stream(source) => source.poll_next(cx),
         };
         if let (Poll::Ready(Some(bytes)), Some(tally)) = (&next, &mut this.tally) {
@@ -114,21 +116,14 @@ impl hyper::body::Body for Body {
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(self.content, Content::Whole(None))
+        matches!(&self.content, Content::Whole(pieces) if !pieces.has_remaining())
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.content {
-            Content::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
+            Content::Whole(pieces) => SizeHint::with_exact(pieces.remaining() as u64),
             Content::Stream(_) => SizeHint::default(),
         }
-    }
-}
-
-fn next_piece(bytes: &mut Option<Bytes>) -> Option<Bytes> {
-    match bytes {
-        Some(bytes) if bytes.len() > PIECE => Some(bytes.split_to(PIECE)),
-        rest => rest.take(),
     }
 }
 

@@ -1,52 +1,109 @@
 //! One message on one line.
 
-use bytes::Bytes;
+use std::sync::{Arc, OnceLock};
+
+use bytes::{Buf, Bytes};
 use memchr::memchr3;
 
-use crate::word::Word;
+use crate::{pieces::Pieces, word::Word};
 
 /// The text of one JSON value without anything that some reader could take for the end of a line.
 ///
 /// JSON allows line breaks between tokens only, and U+0085, U+2028 and U+2029 inside strings only, so the first
 /// are left out and the others written as escapes: neither changes the value.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Line(Bytes);
+///
+/// The text may stand in several pieces. It is written as such, and put together only for who reads it.
+#[derive(Debug, Clone)]
+pub struct Line(Text);
+
+#[derive(Debug, Clone)]
+enum Text {
+    Whole(Bytes),
+    Spliced(Arc<Spliced>),
+}
+
+/// What a long text has become by changes to it.
+#[derive(Debug)]
+struct Spliced {
+    pieces: Pieces,
+    length: usize,
+    /// The pieces in one, once somebody has asked for that.
+    joined: OnceLock<Bytes>,
+}
 
 impl Line {
     /// Makes a line of `text`, which must be one valid JSON value. Text that is a line already is not copied.
     pub(super) fn new(text: Bytes) -> Self {
         match find_break(&text, 0) {
-            None => Self(text),
-            Some((at, _)) => Self(rewrite(&text, at)),
+            None => Self(Text::Whole(text)),
+            Some((at, _)) => Self(Text::Whole(rewrite(&text, at))),
         }
+    }
+
+    /// Makes a line of what stands in `pieces`: parts of lines, which together are one valid JSON value.
+    pub(super) fn spliced(pieces: Pieces) -> Self {
+        let length = pieces.remaining();
+        Self(Text::Spliced(Arc::new(Spliced { pieces, length, joined: OnceLock::new() })))
+    }
+
+    /// The same in one piece, for who will read it: the pieces that it stood in are let go.
+    #[must_use]
+    pub fn joined(self) -> Self {
+        Self(Text::Whole(self.bytes().clone()))
     }
 
     /// A copy that holds no more memory than the text needs: what was read together shares one buffer.
     #[must_use]
     pub fn detached(&self) -> Self {
-        Self(Bytes::copy_from_slice(&self.0))
+        let mut pieces = self.pieces();
+        Self(Text::Whole(pieces.copy_to_bytes(pieces.remaining())))
     }
 
-    /// The text, without a line end.
+    /// The text as it is written, without a line end.
+    pub fn pieces(&self) -> Pieces {
+        match &self.0 {
+            Text::Whole(text) => text.clone().into(),
+            Text::Spliced(spliced) => spliced.pieces.clone(),
+        }
+    }
+
+    /// The text as it is read, without a line end. If it stands in pieces, they are copied, once for all clones.
     pub fn bytes(&self) -> &Bytes {
-        &self.0
+        match &self.0 {
+            Text::Whole(text) => text,
+            Text::Spliced(spliced) => spliced.joined.get_or_init(|| {
+                let mut pieces = spliced.pieces.clone();
+                pieces.copy_to_bytes(spliced.length)
+            }),
+        }
     }
 
-    /// The text; a line is valid UTF-8.
+    /// As [`Self::bytes`]; a line is valid UTF-8.
     pub fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.0).unwrap_or_default()
+        std::str::from_utf8(self.bytes()).unwrap_or_default()
     }
 
     /// Its length in bytes.
     pub fn len(&self) -> usize {
-        self.0.len()
+        match &self.0 {
+            Text::Whole(text) => text.len(),
+            Text::Spliced(spliced) => spliced.length,
+        }
     }
 
     /// Whether there is no text; never so for a message.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.len() == 0
     }
 }
+
+impl PartialEq for Line {
+    fn eq(&self, other: &Self) -> bool {
+        self.bytes() == other.bytes()
+    }
+}
+
+impl Eq for Line {}
 
 /// Where the next line break is, and how many bytes it has.
 fn find_break(text: &[u8], mut from: usize) -> Option<(usize, usize)> {

@@ -2,6 +2,7 @@
 
 use std::{borrow::Cow, collections::HashSet, fmt, ops::Range};
 
+use bytes::Bytes;
 use serde::{
     Deserialize, Deserializer,
     de::{self, MapAccess, Visitor},
@@ -70,17 +71,28 @@ impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
     }
 }
 
-/// Changes to one text, made all at once so that it is copied once.
+/// From this length on, in bytes, a text is changed without being copied. A shorter one is copied sooner than its pieces
+/// are kept.
+const LONG: usize = 32 * 1024;
+
+/// Changes to one text, made all at once.
 #[derive(Debug)]
 pub struct Splice<'a> {
+    line: &'a Line,
     text: &'a str,
     changes: Vec<(Range<usize>, String)>,
+}
+
+/// A piece of a changed text.
+enum Part<'a> {
+    Kept(&'a str),
+    New(&'a str),
 }
 
 impl<'a> Splice<'a> {
     /// No change yet to `line`.
     pub fn new(line: &'a Line) -> Self {
-        Self { text: line.as_str(), changes: Vec::new() }
+        Self { line, text: line.as_str(), changes: Vec::new() }
     }
 
     /// The text that is changed.
@@ -111,16 +123,25 @@ impl<'a> Splice<'a> {
     /// The text with its changes.
     pub fn finish(mut self) -> Line {
         self.changes.sort_by_key(|(place, _)| place.start);
-        let grown: usize = self.changes.iter().map(|(_, with)| with.len()).sum();
-        let mut out = String::with_capacity(self.text.len() + grown);
-        let mut done = 0;
-        for (place, with) in &self.changes {
-            out.push_str(self.text.get(done..place.start).unwrap_or_default());
-            out.push_str(with);
-            done = place.end;
+        if self.text.len() < LONG {
+            let parts: Vec<_> = self.parts().map(|(Part::Kept(text) | Part::New(text))| text).collect();
+            return Line::new(parts.concat().into());
         }
-        out.push_str(self.text.get(done..).unwrap_or_default());
-        Line::new(out.into())
+        let pieces = self.parts().map(|part| match part {
+            Part::Kept(text) => self.line.bytes().slice_ref(text.as_bytes()),
+            // What is kept is of a line; this may be more than one.
+            Part::New(text) => Line::new(Bytes::copy_from_slice(text.as_bytes())).bytes().clone(),
+        });
+        Line::spliced(pieces.collect())
+    }
+
+    /// The text with its changes, which are in order.
+    fn parts(&self) -> impl Iterator<Item = Part<'_>> {
+        let ends = self.changes.iter().map(|(place, _)| place.end);
+        let starts = self.changes.iter().map(|(place, _)| place.start).chain([self.text.len()]);
+        let kept = std::iter::once(0).chain(ends).zip(starts).map(|(from, to)| self.text.get(from..to));
+        let new = self.changes.iter().map(|(_, with)| with.as_str()).chain([""]);
+        kept.zip(new).flat_map(|(kept, new)| [Part::Kept(kept.unwrap_or_default()), Part::New(new)])
     }
 
     fn place(&self, part: &str) -> Range<usize> {
@@ -150,6 +171,27 @@ mod tests {
             splice.finish().as_str(),
             r#"{ "id" : "long id", "params":{"_meta":{"progressT\u006fken":12 , "x":1.0},"n":1e400} }"#
         );
+    }
+
+    #[test]
+    fn a_long_text_is_changed_without_being_copied() {
+        let long = "x".repeat(LONG);
+        let text =
+            |id, meta| format!(r#"{{"id":{id},"params":{{"_meta":{meta},"text":"{long}"}}, "n":1.0}}"#);
+        let line = line(&text("7", r#"{"a":1,"progressToken":7}"#));
+        let mut splice = Splice::new(&line);
+        let members = Members::parse(splice.text()).unwrap();
+        let meta = members.object("params").unwrap().object("_meta").unwrap();
+        splice.remove(&meta, "a");
+        splice.replace(meta.get("progressToken").unwrap(), &"\"\u{2028}\"");
+        splice.replace(members.get("id").unwrap(), &12);
+        let changed = splice.finish();
+        let mut pieces = changed.pieces();
+        let kept = std::iter::from_fn(|| pieces.next(usize::MAX)).max_by_key(Bytes::len).unwrap();
+        assert!(kept.len() > LONG && line.bytes().as_ptr_range().contains(&kept.as_ptr()));
+        let expected = text("12", r#"{"progressToken":"\u2028"}"#);
+        assert_eq!((changed.len(), changed.detached().as_str()), (expected.len(), &*expected));
+        assert_eq!((changed.as_str(), changed.clone().joined().as_str()), (&*expected, &*expected));
     }
 
     #[test]

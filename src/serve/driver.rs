@@ -196,7 +196,7 @@ async fn take(live: &Live, said: Said) {
 }
 
 async fn route(live: &Live, FromServer { message, about }: FromServer) {
-    logging::body(Some(live.short_id()), "from the MCP server", message.line.as_str());
+    logging::body(Some(live.short_id()), "from the MCP server", &message.line);
     let now = Instant::now();
     let outcome = live.state().session.from_server(message, about.as_ref(), now);
     match outcome {

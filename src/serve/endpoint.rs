@@ -67,15 +67,12 @@ async fn post(visit: &mut Visit<'_>, request: &mut Request<Incoming>) -> Result<
     }
     let payload = visit.payload(request.body_mut()).await;
     let headers = request.headers();
-    let declared = declared_version(&payload);
-    if is_modern(headers, declared.as_deref()) {
+    if is_modern(headers, &payload) {
         visit.peer.leaves_by_closing();
         return match payload? {
             // Boxed, as is all that most requests don't need: the future of a request is copied, and is kept with its
             // connection.
-            Payload::Single(message) => {
-                Box::pin(modern::answer(visit, headers, message, declared.as_deref(), accepts)).await
-            }
+            Payload::Single(message) => Box::pin(modern::answer(visit, headers, message, accepts)).await,
             Payload::Batch(_) => Err(NO_BATCHES),
         };
     }
@@ -99,15 +96,12 @@ fn forget_head(request: &mut Request<Incoming>) {
     *request.uri_mut() = Uri::default();
 }
 
-/// The revision that the message says it is of.
-fn declared_version(payload: &Result<Payload, Refusal>) -> Option<Box<str>> {
-    let Ok(Payload::Single(message)) = payload else { return None };
-    era::declared_version(message)
-}
-
 /// Header or message say so, whatever else they say: a message by naming a revision that is not a legacy one.
-fn is_modern(headers: &HeaderMap, declared: Option<&str>) -> bool {
-    declared.is_some_and(|version| LegacyRevision::parse(version).is_none()) || modern::is_announced(headers)
+fn is_modern(headers: &HeaderMap, payload: &Result<Payload, Refusal>) -> bool {
+    let declares = |message| {
+        era::declared_version(message).is_some_and(|version| LegacyRevision::parse(&version).is_none())
+    };
+    modern::is_announced(headers) || matches!(payload, Ok(Payload::Single(message)) if declares(message))
 }
 
 /// A batch is part of one revision only, and `initialize` of none.

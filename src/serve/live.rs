@@ -227,7 +227,7 @@ impl Live {
                     message.request_id().inspect(|id| state.session.withdraw(id));
                     return Err(unwritable(e));
                 }
-                logging::body(Some(self.short_id()), "from the client", message.line.as_str());
+                logging::body(Some(self.short_id()), "from the client", &message.line);
                 state.deliver_now(deliveries);
             }
         }

@@ -26,7 +26,7 @@ use crate::{
     era::{self, headers},
     framing::sse,
     http::{Body, EventSource},
-    jsonrpc::{self, Kind, Line, Message, RequestId},
+    jsonrpc::{self, Kind, Message, RequestId},
     logging, mcp,
     metrics::{Outcome, Running},
     upstream::{Call, Item},
@@ -37,12 +37,11 @@ pub(super) fn is_announced(headers: &HeaderMap) -> bool {
     headers.get_all(mcp::PROTOCOL_VERSION).iter().any(|value| value == mcp::MODERN_REVISION)
 }
 
-/// Answers a modern client's message, which declares a revision of its own or not.
+/// Answers a modern client's message.
 pub(super) async fn answer(
     visit: &Visit<'_>,
     headers: &HeaderMap,
     message: Message,
-    declared: Option<&str>,
     accepts: Accepts,
 ) -> Result<Response<Body>, Refusal> {
     let Visit { app, principal, .. } = visit;
@@ -50,10 +49,12 @@ pub(super) async fn answer(
     app.upstreams.serves_modern().await.map_err(|Untranslated| Refusal::NoSession)?;
     match &message.kind {
         Kind::Request { id, .. } => {
-            logging::body(None, "from the client", message.line.as_str());
+            logging::body(None, "from the client", &message.line);
             let id = id.clone();
-            let request = read(headers, message, declared)
-                .map_err(|refusal| Refusal::Modern(refusal, Some(id.clone())))?;
+            let request = read(headers, &message);
+            // From here on its text is the request's alone, and goes when the child has it.
+            drop(message);
+            let request = request.map_err(|refusal| Refusal::Modern(refusal, Some(id.clone())))?;
             let checked = app.tools.check(&app.upstreams, principal, headers, &request).await;
             checked.map_err(|refusal| Refusal::Modern(refusal, Some(id)))?;
             pass(visit, request, accepts).await
@@ -67,15 +68,21 @@ pub(super) async fn answer(
 }
 
 /// Reads a request, and refuses what no server of this era does.
-fn read(headers: &HeaderMap, message: Message, declared: Option<&str>) -> Result<era::Request, era::Refusal> {
-    if let Some(version) = declared.filter(|_| headers.contains_key(mcp::PROTOCOL_VERSION)) {
-        headers::check_version(headers, version)?;
-    }
+fn read(headers: &HeaderMap, message: &Message) -> Result<era::Request, era::Refusal> {
     // Whoever initializes says nothing of what a modern request must, and is told what to do about it.
-    if message.method() == Some(mcp::INITIALIZE) {
-        return Err(era::Refusal::MethodNotFound(mcp::INITIALIZE.into()));
-    }
-    era::Request::read(message)
+    let read = if message.method() == Some(mcp::INITIALIZE) {
+        Err(era::Refusal::MethodNotFound(mcp::INITIALIZE.into()))
+    } else {
+        era::Request::read(message.clone())
+    };
+    read.map_err(|refusal| contradiction(headers, message).unwrap_or(refusal))
+}
+
+/// What comes first of what is wrong with a message: that a header says another revision than it.
+fn contradiction(headers: &HeaderMap, message: &Message) -> Option<era::Refusal> {
+    headers.get(mcp::PROTOCOL_VERSION)?;
+    let declared = era::declared_version(message)?;
+    headers::check_version(headers, &declared).err()
 }
 
 async fn pass(visit: &Visit<'_>, request: era::Request, accepts: Accepts) -> Result<Response<Body>, Refusal> {
@@ -119,7 +126,7 @@ impl Answer {
         }
         let next = self.call.poll_next(cx);
         if let Poll::Ready(Some(item)) = &next {
-            logging::body(None, "from the MCP server", item.message.line.as_str());
+            logging::body(None, "from the MCP server", &item.message.line);
             self.tools.observe(&item.message, self.lists);
         }
         if let Poll::Ready(item) = &next
@@ -150,7 +157,7 @@ async fn respond(
             answer.next().await
         };
         match next {
-            Some(item) if accepts.json && is_response(&item) => return whole(&item.message.line),
+            Some(item) if accepts.json && is_response(&item) => return whole(&item.message),
             Some(item) if accepts.events => {
                 return reply::events(Events::new(Some(&item), answer, KeepAlive::new(interval)));
             }
@@ -159,7 +166,7 @@ async fn respond(
             None if accepts.events => {
                 return reply::events(Events::new(None, answer, KeepAlive::new(interval)));
             }
-            None => return whole(&reply::unanswered().response(Some(id)).line),
+            None => return whole(&reply::unanswered().response(Some(id))),
         }
     }
 }
@@ -169,14 +176,19 @@ fn is_response(item: &Item) -> bool {
 }
 
 /// An answer as JSON, with the status that its error code asks for.
-fn whole(line: &Line) -> Response<Body> {
-    let mut response = reply::message(line);
-    *response.status_mut() = status(line);
+fn whole(message: &Message) -> Response<Body> {
+    let mut response = reply::message(&message.line);
+    *response.status_mut() = status(message);
     response
 }
 
-fn status(line: &Line) -> StatusCode {
-    jsonrpc::error_code(line).map_or(StatusCode::OK, reply::status_of)
+fn status(message: &Message) -> StatusCode {
+    match message.kind {
+        Kind::Response { is_error: true, .. } => {
+            jsonrpc::error_code(&message.line).map_or(StatusCode::OK, reply::status_of)
+        }
+        _ => StatusCode::OK,
+    }
 }
 
 /// How a request has ended; `None` when it goes on.
@@ -220,7 +232,7 @@ impl Events {
 
 /// Without an id: what breaks is not taken up again.
 fn encode(item: &Item) -> Bytes {
-    sse::encode(None, item.message.line.bytes())
+    sse::encode(None, item.message.line.pieces())
 }
 
 impl EventSource for Events {
@@ -245,7 +257,7 @@ mod tests {
         let with = |text: &str| {
             let text = format!(r#"{{"jsonrpc":"2.0","id":1,{text}}}"#);
             let Ok(Payload::Single(message)) = parse(text.into()) else { panic!() };
-            status(&message.line).as_u16()
+            status(&message).as_u16()
         };
         assert_eq!(with(r#""result":{"error":{"code":-32601}}"#), 200);
         for (code, status) in [

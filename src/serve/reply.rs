@@ -12,6 +12,7 @@ use crate::{
     http::{Body, BodyError, EventSource},
     jsonrpc::{ErrorObject, Invalid, Line, RequestId, code},
     mcp,
+    pieces::Pieces,
 };
 
 /// After how many seconds a client that found no place may ask again.
@@ -217,7 +218,7 @@ impl Refusal {
 }
 
 /// 200 with a JSON body.
-pub(super) fn json(body: impl Into<bytes::Bytes>) -> Response<Body> {
+pub(super) fn json(body: impl Into<Pieces>) -> Response<Body> {
     let mut response = Response::new(Body::whole(body));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(JSON));
     response
@@ -225,7 +226,7 @@ pub(super) fn json(body: impl Into<bytes::Bytes>) -> Response<Body> {
 
 /// 200 with one message.
 pub(super) fn message(line: &Line) -> Response<Body> {
-    json(line.bytes().clone())
+    json(line.pieces())
 }
 
 /// 200 with a batch of messages.

@@ -221,7 +221,7 @@ impl Events {
 
 fn encode(item: &Item) -> Option<Bytes> {
     let id = item.event.map(|id| id.to_string());
-    item.line.as_ref().map(|line| sse::encode(id.as_deref(), line.bytes()))
+    item.line.as_ref().map(|line| sse::encode(id.as_deref(), line.pieces()))
 }
 
 impl EventSource for Events {

@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc, time::Instant};
 use tokio::{task::JoinSet, time::sleep_until};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
-use super::{FromServer, LegacyServer, ModernServer};
+use super::{FromServer, Item, LegacyServer, ModernServer};
 use crate::{
     era::{
         self,
@@ -199,7 +199,8 @@ async fn bring(
             item = call.next() => item,
             () = cancel.cancelled() => return,
         };
-        let message = item.map(|item| item.message);
+        let message =
+            item.map(|Item { message, .. }| Message { line: message.line.joined(), kind: message.kind });
         let (bytes, ended) = (message.as_ref().map_or(0, |message| message.line.len()), message.is_none());
         let Ok(room) = sender.reserve(bytes).await else { return };
         if !sender.send((key, message), room) || ended {

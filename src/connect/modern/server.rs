@@ -185,7 +185,7 @@ impl Exchange<'_> {
 
     /// Passes a message on; true when it was the last.
     async fn pass(&self, mut message: Message) -> bool {
-        logging::body(None, "from the server", message.line.as_str());
+        logging::body(None, "from the server", &message.line);
         self.server.0.tools.observe(&message);
         match &message.kind {
             Kind::Response { id: Some(id), is_error } if *id == self.request.id => {

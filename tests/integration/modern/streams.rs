@@ -8,6 +8,7 @@ use tokio::io::AsyncWriteExt;
 use super::{client, serve};
 use crate::support::bridge::{Guard, Serve};
 use crate::support::modern::{LOG_LEVEL_KEY, Modern, REVISION, Request, SUBSCRIPTION_KEY};
+use crate::support::session::Session;
 use crate::support::{ended, within};
 
 #[tokio::test]
@@ -44,6 +45,38 @@ async fn the_child_sees_the_clients_request_but_for_what_names_it() {
     expected["params"]["_meta"]["progressToken"] = seen["id"].clone();
     assert!(seen["id"].is_u64());
     assert_eq!(seen, expected);
+}
+
+#[tokio::test]
+async fn a_long_request_and_its_long_answer_pass_whole() {
+    let bridge = serve().start();
+    let client = client(&bridge);
+    let text = "é\"x\u{2028}".repeat(200_000);
+    for accept in ["application/json", "text/event-stream"] {
+        let client = Modern(client.0.clone().header("accept", accept));
+        // One id is shorter than what stands for it, the other longer.
+        for id in [json!(1), json!("a\u{2028}".repeat(50))] {
+            let request = Request::call(id.clone(), "raw_request", json!({ "text": text }))
+                .meta("progressToken", "token");
+            let answer = client.request(&request).await;
+            assert_eq!(answer["id"], id);
+            let seen = answer["result"]["content"][0]["text"].as_str().unwrap();
+            let seen: Value = serde_json::from_str(seen).unwrap();
+            let mut expected = request.0;
+            expected["id"] = seen["id"].clone();
+            expected["params"]["_meta"]["progressToken"] = seen["id"].clone();
+            assert!(seen["id"].is_u64() && seen == expected);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_legacy_client_of_a_shared_child_gets_a_long_answer_whole() {
+    let bridge = serve().start();
+    let session = Session::open(&bridge.http()).await;
+    let message = "é\"x\u{2028}".repeat(200_000);
+    let answer = session.call("echo", json!({ "message": message })).await;
+    assert!(answer["result"]["content"][0]["text"] == message);
 }
 
 #[tokio::test]
