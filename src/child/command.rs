@@ -13,6 +13,7 @@ use thiserror::Error;
 
 use crate::{
     config::{self, Scheduling},
+    framing::writer::Senders,
     metrics::Children,
 };
 
@@ -28,6 +29,7 @@ pub struct ChildCommand {
     config: config::Mcp,
     program: PathBuf,
     pub(super) metrics: Children,
+    pub(super) senders: Senders,
 }
 
 /// Why no child could be started.
@@ -50,13 +52,24 @@ impl ChildCommand {
         if let Some(dir) = config.dir.as_ref().filter(|dir| !dir.is_dir()) {
             return Err(CommandError::NoDirectory(dir.clone()));
         }
-        Ok(Self { program: find(config)?, config: config.clone(), metrics: Children::default() })
+        Ok(Self {
+            program: find(config)?,
+            config: config.clone(),
+            metrics: Children::default(),
+            senders: Senders::One,
+        })
     }
 
     /// The same, whose children are counted.
     #[must_use]
     pub fn counted_by(self, metrics: Children) -> Self {
         Self { metrics, ..self }
+    }
+
+    /// The same, whose children serve many at once.
+    #[must_use]
+    pub fn shared(self) -> Self {
+        Self { senders: Senders::Many, ..self }
     }
 
     /// Counts a child that is to take the place of one that has ended.

@@ -66,7 +66,7 @@ impl ChildCommand {
         };
         process.attend(stderr::drain(pipe::Receiver::from_owned_fd(stderr.into())?, label.to_owned()));
         Ok(Child {
-            stdin: Writer::new(pipe::Sender::from_owned_fd(stdin.into())?),
+            stdin: Writer::new(pipe::Sender::from_owned_fd(stdin.into())?, self.senders),
             stdout: Lines::new(pipe::Receiver::from_owned_fd(stdout.into())?, MAX_MESSAGE),
             process,
         })

@@ -27,7 +27,10 @@ use tokio::{
 use self::{remote::Remote, router::Router};
 use crate::{
     config,
-    framing::{lines::Lines, writer::Writer},
+    framing::{
+        lines::Lines,
+        writer::{Senders, Writer},
+    },
     http::{self, BadProxy},
     metrics::{Exchanges, Metrics},
     tls::{self, TlsError},
@@ -85,7 +88,7 @@ impl Client {
         R: AsyncRead + Unpin,
         W: AsyncWrite + Send + Unpin + 'static,
     {
-        let router = Router::new(self.remote, Writer::new(stdout), self.exchanges);
+        let router = Router::new(self.remote, Writer::new(stdout, Senders::One), self.exchanges);
         let (sender, queue) = mpsc::channel(QUEUED_LINES);
         let (mut stop, mut work) = (pin!(stop), pin!(router.work(queue)));
         let mut worked = false;

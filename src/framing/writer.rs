@@ -1,19 +1,30 @@
 //! Lines to a reader that may be slow, behind a bounded queue.
 
-use std::{pin::pin, time::Duration};
+use std::{future::poll_fn, io, iter, pin::pin, task::Poll, time::Duration};
 
-use bytes::Buf;
+use bytes::{Buf, Bytes};
 use thiserror::Error;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio_util::sync::CancellationToken;
 
 use super::queue::{self, NoRoom, Receiver, Room, Sender};
-use crate::{aside::Aside, jsonrpc::Line};
+use crate::{aside::Aside, jsonrpc::Line, pieces::Pieces};
 
 /// Most bytes that wait for the reader; one larger message may wait alone.
 const MAX_QUEUED: u32 = 16 * 1024 * 1024;
 /// How long a message waits for room in the queue.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Most lines that go out in one write.
+const MAX_TOGETHER: usize = 32;
+
+/// Whose lines come to a pipe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Senders {
+    /// One: each line goes out at once.
+    One,
+    /// Many at once: those that are about to send do so first, and then all goes out together.
+    Many,
+}
 
 /// Why a message can't be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -54,13 +65,13 @@ pub struct Reserved<'a> {
 
 impl Writer {
     /// Takes charge of `pipe`. Must run inside a Tokio runtime.
-    pub fn new(pipe: impl AsyncWrite + Send + Unpin + 'static) -> Self {
+    pub fn new(pipe: impl AsyncWrite + Send + Unpin + 'static, senders: Senders) -> Self {
         let (writer, lines) = Self::queue();
         let given_up = writer.abandoned.clone();
         tokio::spawn(async move {
             let given_up = pin!(given_up.cancelled());
             tokio::select! {
-                () = write_all(lines, pipe) => {}
+                () = write_all(lines, pipe, senders) => {}
                 () = Aside::new(given_up) => {}
             }
         });
@@ -137,7 +148,7 @@ impl Queued {
 }
 
 /// Ends with the queue, on [`Writer::close`], or when the reader is gone and so the pipe broken.
-async fn write_all(queued: Queued, mut pipe: impl AsyncWrite + Unpin) {
+async fn write_all(queued: Queued, mut pipe: impl AsyncWrite + Unpin, senders: Senders) {
     let Queued { mut lines, closing } = queued;
     let closing = pin!(closing.cancelled());
     let mut closing = Aside::new(closing);
@@ -147,15 +158,116 @@ async fn write_all(queued: Queued, mut pipe: impl AsyncWrite + Unpin) {
             next = lines.recv() => next,
             () = &mut closing => None,
         };
-        let Some((line, _room)) = next else { break };
-        let mut text = line.pieces().chain(&b"\n"[..]);
-        let written = async {
-            pipe.write_all_buf(&mut text).await?;
-            pipe.flush().await
+        let Some(first) = next else { break };
+        if senders == Senders::Many {
+            behind_others().await;
+        }
+        let written = match lines.try_recv() {
+            None => write(&mut pipe, first.0.pieces().chain(&b"\n"[..])).await,
+            Some(second) => {
+                let more = iter::from_fn(|| lines.try_recv()).take(MAX_TOGETHER - 2);
+                // With their rooms, which are given back when all is written.
+                let together: Vec<_> = [first, second].into_iter().chain(more).collect();
+                write(&mut pipe, text_of(&together)).await
+            }
         };
-        if let Err(e) = written.await {
+        if let Err(e) = written {
             log::debug!("a line can't be written: {e}");
             break;
         }
+    }
+}
+
+fn text_of(lines: &[(Line, Room)]) -> Pieces {
+    let pieces = |(line, _): &(Line, Room)| {
+        let mut pieces = line.pieces();
+        iter::from_fn(move || pieces.next(usize::MAX)).chain([Bytes::from_static(b"\n")])
+    };
+    lines.iter().flat_map(pieces).collect()
+}
+
+async fn write(pipe: &mut (impl AsyncWrite + Unpin), mut text: impl Buf) -> io::Result<()> {
+    pipe.write_all_buf(&mut text).await?;
+    pipe.flush().await
+}
+
+/// Lets the tasks of this thread run that are ready now.
+///
+/// Not `yield_now`, which also looks for what has become ready meanwhile.
+async fn behind_others() {
+    let mut waited = false;
+    poll_fn(|cx| {
+        if waited {
+            return Poll::Ready(());
+        }
+        waited = true;
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::IoSlice,
+        pin::Pin,
+        sync::{Arc, Mutex},
+        task::Context,
+    };
+
+    use super::*;
+    use crate::jsonrpc;
+
+    /// What was written, write by write.
+    #[derive(Clone, Default)]
+    struct Recorder(Arc<Mutex<Vec<String>>>);
+
+    impl AsyncWrite for Recorder {
+        fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, text: &[u8]) -> Poll<io::Result<usize>> {
+            self.poll_write_vectored(cx, &[IoSlice::new(text)])
+        }
+
+        fn poll_write_vectored(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            parts: &[IoSlice<'_>],
+        ) -> Poll<io::Result<usize>> {
+            let all = parts.iter().flat_map(|part| part.iter().copied()).collect();
+            self.0.lock().unwrap().push(String::from_utf8(all).unwrap());
+            Poll::Ready(Ok(parts.iter().map(|part| part.len()).sum()))
+        }
+
+        fn is_write_vectored(&self) -> bool {
+            true
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn what_many_send_at_once_goes_out_together_in_order() {
+        let recorder = Recorder::default();
+        let writer = Writer::new(recorder.clone(), Senders::Many);
+        let lines: Vec<_> = (0..MAX_TOGETHER + 3).map(|n| jsonrpc::notification("x", &[n])).collect();
+        for line in &lines {
+            let (writer, line) = (writer.clone(), line.clone());
+            tokio::spawn(async move { writer.try_send(line).unwrap() });
+        }
+        while recorder.0.lock().unwrap().len() < 2 {
+            tokio::task::yield_now().await;
+        }
+        let text =
+            |lines: &[Line]| lines.iter().map(|line| format!("{}\n", line.as_str())).collect::<String>();
+        let (first, rest) = lines.split_at(MAX_TOGETHER);
+        assert_eq!(*recorder.0.lock().unwrap(), [text(first), text(rest)]);
+        writer.close();
+        writer.closed().await;
     }
 }

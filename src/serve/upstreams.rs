@@ -78,7 +78,7 @@ impl Upstreams {
         };
         Ok(Self {
             probe,
-            upgraded: Upgraded::new(command.clone(), Options::new(config), places, told)?,
+            upgraded: Upgraded::new(command.clone().shared(), Options::new(config), places, told)?,
             downgraded: Source::modern({
                 let pool = Arc::clone(&pool);
                 move |principal| pool.of(principal)

@@ -83,7 +83,7 @@ impl Pool {
         let terms = Terms { limits, grace: config.graceful_shutdown_timeout };
         let instances = (0..config.instances).map(|index| Instance::new(index, terms, affinity.clone()));
         Self {
-            command,
+            command: command.shared(),
             restarts: Restarts::from(config),
             instances: instances.collect(),
             affinity,
