@@ -263,8 +263,7 @@ mod tests {
         while recorder.0.lock().unwrap().len() < 2 {
             tokio::task::yield_now().await;
         }
-        let text =
-            |lines: &[Line]| lines.iter().map(|line| format!("{}\n", line.as_str())).collect::<String>();
+        let text = |lines: &[Line]| lines.iter().map(Line::as_str).collect::<Vec<_>>().join("\n") + "\n";
         let (first, rest) = lines.split_at(MAX_TOGETHER);
         assert_eq!(*recorder.0.lock().unwrap(), [text(first), text(rest)]);
         writer.close();
