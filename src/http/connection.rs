@@ -8,7 +8,7 @@ use std::{
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll, Waker},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use hyper::{
@@ -22,9 +22,9 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use log::Level;
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt},
-    net::TcpStream,
-    time::{Instant, timeout, timeout_at},
+    time::timeout,
 };
+use tokio_openssl::SslStream;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -32,6 +32,7 @@ use super::{
     body::Body,
     connector::causes,
     listener::Accepted,
+    opening::{self, First, Opened, Version},
     readable::Readable,
     resting::Resting,
     unread::Unread,
@@ -101,76 +102,94 @@ pub(super) struct Shared<D> {
     pub(super) stop: CancellationToken,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Version {
-    Http1,
-    Http2,
+/// How a connection began.
+enum Began<S> {
+    Http(Opened<S>, Version),
+    Tls(SslStream<Opened<S>>, Handshake),
+    /// With HTTP, where TLS is spoken.
+    Mistaken(Opened<S>),
+    /// With nothing that could go on; why has been told.
+    Failed,
 }
 
 impl<D: Door> Shared<D> {
     pub(super) async fn serve(&self, accepted: Accepted) {
-        let limit = if self.tls.is_some() { self.limits.handshake_timeout } else { self.limits.read_timeout };
-        let deadline = Instant::now() + limit;
         match accepted {
-            Accepted::Tcp(stream, address) => {
-                let peer = Peer::new(Some(address));
-                match timeout_at(deadline, first_bytes(&stream)).await {
-                    Ok(Some(first)) => self.meet(stream, peer, first, deadline).await,
-                    Ok(None) => {
-                        self.no_handshake(HandshakeError::CLOSED_EARLY);
-                        log::debug!("{peer}: closed before its first byte");
-                    }
-                    Err(_) => {
-                        self.no_handshake(TIMEOUT);
-                        log::debug!("{peer}: sent nothing for {limit:?}");
-                    }
-                }
+            Accepted::Tcp(stream, address) => self.meet(stream, Peer::new(Some(address))).await,
+            // Whoever connects to it knows what it speaks.
+            Accepted::Unix(stream) if self.tls.is_none() => {
+                Box::pin(self.http(stream, Peer::new(None), Version::Http1)).await;
             }
-            // A unix socket can't be peeked into; what does not begin as TLS fails as such.
-            Accepted::Unix(stream) => {
-                let first = if self.tls.is_some() { First::Tls } else { First::Http(Version::Http1) };
-                self.meet(stream, Peer::new(None), first, deadline).await;
+            Accepted::Unix(stream) => self.meet(stream, Peer::new(None)).await,
+        }
+    }
+
+    async fn meet<S>(&self, stream: S, mut peer: Peer)
+    where
+        S: AsyncRead + AsyncWrite + Readable + Send + Unpin + 'static,
+    {
+        let limit = if self.tls.is_some() { self.limits.handshake_timeout } else { self.limits.read_timeout };
+        let mut heard = false;
+        // What comes after the beginning is apart: a task is copied as a whole when it is spawned.
+        match timeout(limit, self.begin(stream, &peer, &mut heard)).await {
+            Ok(Began::Http(stream, version)) => Box::pin(self.http(stream, peer, version)).await,
+            Ok(Began::Tls(stream, handshake)) => {
+                let version = version_of(&handshake);
+                peer.handshake = Some(handshake);
+                Box::pin(self.http(stream, peer, version)).await;
+            }
+            Ok(Began::Mistaken(stream)) => Box::pin(refuse_plain_http(stream)).await,
+            Ok(Began::Failed) => {}
+            Err(_) => {
+                self.no_handshake(TIMEOUT);
+                if heard {
+                    log::info!("{peer}: TLS handshake not finished within {limit:?}");
+                } else {
+                    log::debug!("{peer}: sent nothing for {limit:?}");
+                }
             }
         }
     }
 
-    /// A connection ended before its handshake began, where there was to be one.
+    /// A connection ended before its handshake began or came about, where there was to be one.
     fn no_handshake(&self, result: &'static str) {
         if self.tls.is_some() {
             self.handshakes.failed_as(result);
         }
     }
 
-    async fn meet<S>(&self, stream: S, mut peer: Peer, first: First, deadline: Instant)
+    /// Sees what a connection speaks, and does the TLS handshake; `heard` says afterwards whether that had begun.
+    async fn begin<S>(&self, stream: S, peer: &Peer, heard: &mut bool) -> Began<S>
     where
-        S: AsyncRead + AsyncWrite + Readable + Send + Unpin + 'static,
+        S: AsyncRead + AsyncWrite + Unpin,
     {
+        let Some((first, stream)) = opening::open(stream).await else {
+            self.no_handshake(HandshakeError::CLOSED_EARLY);
+            log::debug!("{peer}: closed before its first byte");
+            return Began::Failed;
+        };
+        *heard = true;
         match (&self.tls, first) {
-            (None, First::Http(version)) => self.http(stream, peer, version).await,
-            (None, First::Tls) => self.http(stream, peer, Version::Http1).await,
+            (None, First::Http(version)) => Began::Http(stream, version),
+            (None, First::Tls) => Began::Http(stream, Version::Http1),
             (Some(_), First::Http(_)) => {
                 self.no_handshake(HandshakeError::PLAIN_HTTP);
                 log::info!("{peer}: plain HTTP on the TLS port, refused");
-                Box::pin(refuse_plain_http(stream)).await;
+                Began::Mistaken(stream)
             }
             (Some(acceptor), First::Tls) => {
-                let (limit, began) = (self.limits.handshake_timeout, std::time::Instant::now());
-                match timeout_at(deadline, acceptor.accept(stream)).await {
-                    Ok(Ok((stream, handshake))) => {
+                let began = Instant::now();
+                match acceptor.accept(stream).await {
+                    Ok((stream, handshake)) => {
                         self.handshakes.succeeded(&handshake, began);
                         log::debug!("{peer}: TLS handshake: {handshake}");
-                        let version = version_of(&handshake);
-                        peer.handshake = Some(handshake);
-                        self.http(stream, peer, version).await;
+                        Began::Tls(stream, handshake)
                     }
-                    Ok(Err(e)) => {
+                    Err(e) => {
                         self.handshakes.failed(&e);
                         let level = if e.closed_before_first_byte() { Level::Debug } else { Level::Info };
                         log::log!(level, "{peer}: TLS handshake failed: {e}");
-                    }
-                    Err(_) => {
-                        self.handshakes.failed_as(TIMEOUT);
-                        log::info!("{peer}: TLS handshake not finished within {limit:?}");
+                        Began::Failed
                     }
                 }
             }
@@ -311,32 +330,6 @@ fn version_of(handshake: &Handshake) -> Version {
     match handshake.alpn {
         Some(Alpn::H2) => Version::Http2,
         Some(Alpn::Http11) | None => Version::Http1,
-    }
-}
-
-/// What a connection begins with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum First {
-    Tls,
-    Http(Version),
-}
-
-/// Looks at the first bytes without taking them; `None` when there are none.
-async fn first_bytes(stream: &TcpStream) -> Option<First> {
-    const PREFACE: &[u8] = b"PRI";
-    let mut seen = 0;
-    loop {
-        let mut bytes = [0; PREFACE.len()];
-        let n = stream.peek(&mut bytes).await.ok()?;
-        let bytes = &bytes[..n];
-        match bytes.first()? {
-            // Whatever is no HTTP method goes to OpenSSL, which knows what to say about it.
-            first if !first.is_ascii_uppercase() => return Some(First::Tls),
-            _ if bytes == PREFACE => return Some(First::Http(Version::Http2)),
-            // Peeking again before more has come would spin; a client that sends byte by byte gets HTTP/1.1.
-            _ if !PREFACE.starts_with(bytes) || n == seen => return Some(First::Http(Version::Http1)),
-            _ => seen = n,
-        }
     }
 }
 

@@ -9,18 +9,20 @@ use std::{
 
 use listenfd::ListenFd;
 use nix::sys::stat::{Mode, umask};
+use socket2::Socket;
 use thiserror::Error;
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::net::{TcpStream, UnixStream};
 
+use super::backlog::Backlog;
 use crate::config::Listen;
 
 /// A bound listener.
 #[derive(Debug)]
 pub enum Listener {
     /// TCP.
-    Tcp(TcpListener),
+    Tcp(Backlog),
     /// A unix socket, and its file when that is ours to remove.
-    Unix(UnixListener, Option<SocketFile>),
+    Unix(Backlog, Option<SocketFile>),
 }
 
 /// The file of a unix socket; it goes with the listener.
@@ -84,7 +86,7 @@ impl Listener {
     /// Whether connections carry an IP address.
     pub fn local_addr(&self) -> Option<SocketAddr> {
         match self {
-            Self::Tcp(listener) => listener.local_addr().ok(),
+            Self::Tcp(backlog) => backlog.address().ok()?.as_socket(),
             Self::Unix(..) => None,
         }
     }
@@ -92,12 +94,15 @@ impl Listener {
     /// The next connection. Cancel safe.
     pub(super) async fn accept(&self) -> io::Result<Accepted> {
         match self {
-            Self::Tcp(listener) => {
-                let (stream, peer) = listener.accept().await?;
-                stream.set_nodelay(true)?;
-                Ok(Accepted::Tcp(stream, peer))
+            Self::Tcp(backlog) => {
+                let (socket, peer) = backlog.next().await?;
+                let peer = peer.as_socket().ok_or(io::ErrorKind::InvalidData)?;
+                Ok(Accepted::Tcp(TcpStream::from_std(socket.into())?, peer))
             }
-            Self::Unix(listener, _) => Ok(Accepted::Unix(listener.accept().await?.0)),
+            Self::Unix(backlog, _) => {
+                let (socket, _) = backlog.next().await?;
+                UnixStream::from_std(socket.into()).map(Accepted::Unix)
+            }
         }
     }
 }
@@ -105,8 +110,8 @@ impl Listener {
 impl fmt::Display for Listener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self, self.local_addr()) {
-            (Self::Unix(listener, _), _) => {
-                match listener.local_addr().ok().as_ref().and_then(|a| a.as_pathname()) {
+            (Self::Unix(backlog, _), _) => {
+                match backlog.address().ok().as_ref().and_then(|a| a.as_pathname()) {
                     Some(path) => write!(f, "unix:{}", path.display()),
                     None => f.write_str("a unix socket"),
                 }
@@ -122,8 +127,10 @@ fn unbound(key: &'static str, address: &dyn fmt::Display, source: io::Error) -> 
 }
 
 fn listening(bound: std::net::TcpListener) -> io::Result<Listener> {
-    bound.set_nonblocking(true)?;
-    Ok(Listener::Tcp(TcpListener::from_std(bound)?))
+    let bound = Socket::from(bound);
+    // What it accepts has inherited this.
+    bound.set_tcp_nodelay(true)?;
+    Backlog::new(bound).map(Listener::Tcp)
 }
 
 fn hint(error: &io::Error) -> &'static str {
@@ -160,12 +167,12 @@ fn bind_unix(path: &Path, mode: u32) -> io::Result<Listener> {
     }
     // Nobody may connect before the mode is what it should be.
     let before = umask(Mode::all());
-    let bound = UnixListener::bind(path);
+    let bound = std::os::unix::net::UnixListener::bind(path);
     umask(before);
     let listener = bound?;
     let file = SocketFile(path.to_owned());
     fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
-    Ok(Listener::Unix(listener, Some(file)))
+    Ok(Listener::Unix(Backlog::new(listener.into())?, Some(file)))
 }
 
 fn from_systemd() -> Result<Listener, BindError> {
@@ -181,9 +188,21 @@ fn from_systemd() -> Result<Listener, BindError> {
     }
     match passed.take_unix_listener(0).map_err(failed)? {
         Some(listener) => {
-            listener.set_nonblocking(true).map_err(failed)?;
-            UnixListener::from_std(listener).map(|l| Listener::Unix(l, None)).map_err(failed)
+            Backlog::new(listener.into()).map(|backlog| Listener::Unix(backlog, None)).map_err(failed)
         }
         None => Err(BindError::Systemd("the socket is neither TCP nor a unix stream".to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn answers_go_out_without_delay() {
+        let listener = Listener::bind_address("server.listen", (Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        let _client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let Accepted::Tcp(stream, _) = listener.accept().await.unwrap() else { panic!("not by TCP") };
+        assert!(stream.nodelay().unwrap());
     }
 }

@@ -1,10 +1,12 @@
 //! HTTP below the protocol: listening, accepting, connecting and bodies.
 
 mod accept;
+mod backlog;
 mod body;
 mod connection;
 mod connector;
 mod listener;
+mod opening;
 mod readable;
 mod resting;
 mod tunnel;
