@@ -26,7 +26,6 @@ enum Text {
 #[derive(Debug)]
 struct Spliced {
     pieces: Pieces,
-    length: usize,
     /// The pieces in one, once somebody has asked for that.
     joined: OnceLock<Bytes>,
 }
@@ -42,8 +41,7 @@ impl Line {
 
     /// Makes a line of what stands in `pieces`: parts of lines, which together are one valid JSON value.
     pub(super) fn spliced(pieces: Pieces) -> Self {
-        let length = pieces.remaining();
-        Self(Text::Spliced(Arc::new(Spliced { pieces, length, joined: OnceLock::new() })))
+        Self(Text::Spliced(Arc::new(Spliced { pieces, joined: OnceLock::new() })))
     }
 
     /// The same in one piece, for who will read it: the pieces that it stood in are let go.
@@ -55,8 +53,7 @@ impl Line {
     /// A copy that holds no more memory than the text needs: what was read together shares one buffer.
     #[must_use]
     pub fn detached(&self) -> Self {
-        let mut pieces = self.pieces();
-        Self(Text::Whole(pieces.copy_to_bytes(pieces.remaining())))
+        Self(Text::Whole(copy(self.pieces())))
     }
 
     /// The text as it is written, without a line end.
@@ -71,10 +68,7 @@ impl Line {
     pub fn bytes(&self) -> &Bytes {
         match &self.0 {
             Text::Whole(text) => text,
-            Text::Spliced(spliced) => spliced.joined.get_or_init(|| {
-                let mut pieces = spliced.pieces.clone();
-                pieces.copy_to_bytes(spliced.length)
-            }),
+            Text::Spliced(spliced) => spliced.joined.get_or_init(|| copy(spliced.pieces.clone())),
         }
     }
 
@@ -87,7 +81,7 @@ impl Line {
     pub fn len(&self) -> usize {
         match &self.0 {
             Text::Whole(text) => text.len(),
-            Text::Spliced(spliced) => spliced.length,
+            Text::Spliced(spliced) => spliced.pieces.remaining(),
         }
     }
 
@@ -104,6 +98,11 @@ impl PartialEq for Line {
 }
 
 impl Eq for Line {}
+
+/// All of it, in one piece of its own.
+fn copy(mut pieces: Pieces) -> Bytes {
+    pieces.copy_to_bytes(pieces.remaining())
+}
 
 /// Where the next line break is, and how many bytes it has.
 fn find_break(text: &[u8], mut from: usize) -> Option<(usize, usize)> {

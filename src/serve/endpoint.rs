@@ -254,8 +254,8 @@ async fn respond(
         };
         let Some(item) = next else { return ended(&items, accepts) };
         let (plain, last) = (item.line.is_none() || item.response, item.last);
-        let whole_in_one = plain && last && accepts.json && !batch && items.is_empty();
-        if let Some(line) = item.line.as_ref().filter(|_| whole_in_one) {
+        // All that comes for one request which is answered as JSON.
+        if let Some(line) = item.line.as_ref().filter(|_| plain && last && accepts.json && !batch) {
             return reply::message(line);
         }
         items.push(item);
@@ -264,7 +264,7 @@ async fn respond(
                 if items.len() > 1 {
                     live.answered_whole(inbox.id());
                 }
-                return whole(&items, batch, accepts);
+                return whole(&items, accepts);
             }
             (true, false) => {}
             (false, _) => return stream(settings, live, &items, inbox),
@@ -277,13 +277,10 @@ fn stream(settings: &Settings, live: &Live, first: &[Item], inbox: Inbox) -> Res
     reply::events(Events::new(prime, first, inbox, settings.config.sse_keepalive_interval))
 }
 
-fn whole(items: &[Item], batch: bool, accepts: Accepts) -> Response<Body> {
+/// The answers to a batch.
+fn whole(items: &[Item], accepts: Accepts) -> Response<Body> {
     let lines: Vec<_> = items.iter().filter_map(|item| item.line.as_ref()).collect();
-    match lines[..] {
-        [] => ended(&[], accepts),
-        [line] if !batch => reply::message(line),
-        _ => reply::batch(&lines),
-    }
+    if lines.is_empty() { ended(&[], accepts) } else { reply::batch(&lines) }
 }
 
 /// No more comes. The exchange was cancelled, unless there is something.
@@ -291,7 +288,7 @@ fn ended(items: &[Item], accepts: Accepts) -> Response<Body> {
     match items {
         [] if accepts.events => reply::events(Events::ended()),
         [] => reply::empty(StatusCode::ACCEPTED),
-        items => whole(items, true, accepts),
+        items => whole(items, accepts),
     }
 }
 
