@@ -27,6 +27,7 @@ mod load;
 mod process;
 mod run;
 mod scene;
+mod stdio;
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
 

@@ -135,17 +135,21 @@ pub(crate) fn children_of(id: u32) -> Vec<u32> {
 
 /// The memory that is a process's own, in bytes: resident, without what is shared with files.
 pub(crate) fn memory(id: u32) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
-    status_field(&status, "RssAnon:")
+    status_field(id, "RssAnon:")
 }
 
-/// The most memory that a process ever had, in bytes.
+/// The memory that a process has, in bytes: resident, with its program and libraries.
+pub(crate) fn whole_memory(id: u32) -> u64 {
+    status_field(id, "VmRSS:")
+}
+
+/// The most that [`whole_memory`] ever was.
 pub(crate) fn peak_memory(id: u32) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
-    status_field(&status, "VmHWM:")
+    status_field(id, "VmHWM:")
 }
 
-fn status_field(status: &str, name: &str) -> u64 {
+fn status_field(id: u32, name: &str) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
     line.split_whitespace().next().and_then(|n| n.parse::<u64>().ok()).unwrap_or_default() * 1024
 }

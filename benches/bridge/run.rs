@@ -1,9 +1,6 @@
 //! The tables.
 
-use std::{
-    io::{BufRead, BufReader, Write},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use openssl::ssl::SslVersion;
 
@@ -12,8 +9,9 @@ use crate::{
     client::{Dialer, Era},
     figures::{Latencies, Table, bytes, median, shown},
     load::{Clients, handshakes as make_handshakes},
-    process::{self, Process},
+    process,
     scene::{Scene, Server},
+    stdio::StdioClient,
 };
 
 /// How long the slices are, how many, and how many clients a table may go up to.
@@ -258,19 +256,38 @@ async fn handshakes(scene: &Scene, effort: Effort) -> Result<(), Error> {
 
 async fn large(scene: &Scene, effort: Effort) -> Result<(), Error> {
     const SIZE: usize = 10 * 1024 * 1024;
-    let mut table = Table::new(&["server", "bytes/s, each way", "most memory"]);
-    let mut all = beside_pipe(scene, SIZE).await?;
-    compare(&mut all, effort).await?;
-    let mut base = f64::NAN;
-    for contender in &all {
-        let rate = median(contender.rates.clone()) * SIZE as f64;
-        if contender.name == PIPE {
-            base = rate;
+    let mut servers = beside_pipe(scene, SIZE).await?;
+    let remotes = [(CONNECT, scene.ceiling(true)?), (BOTH, scene.bridge()?)];
+    let mut clients = Vec::new();
+    for (name, remote) in &remotes {
+        clients.push((*name, StdioClient::start(&scene.bridge, remote, SIZE, true)?, Vec::new()));
+    }
+    let of_servers = servers.iter().map(|contender| contender.server.process.id());
+    let ids: Vec<_> = of_servers.chain(clients.iter().map(|(_, client, _)| client.process.id())).collect();
+    let before: Vec<_> = ids.iter().map(|id| process::whole_memory(*id)).collect();
+    for _ in 0..=effort.slices {
+        for contender in &mut servers {
+            contender.slice(effort.slice).await?;
         }
+        for (_, client, rates) in &mut clients {
+            let began = Instant::now();
+            let answers = client.run(effort.slice)?.len() as f64;
+            rates.push(answers / began.elapsed().as_secs_f64());
+        }
+    }
+    let mut table = Table::new(&["way", "bytes/s, each way", "memory before", "most memory"]);
+    let rates = servers.iter().map(|contender| (contender.name, &contender.rates));
+    let rates = rates.chain(clients.iter().map(|(name, _, rates)| (*name, rates)));
+    // The first slice does not count.
+    let rates = rates.map(|(name, rates)| (name, median(rates[1..].to_vec())));
+    let base = median(servers[0].rates[1..].to_vec());
+    for (((name, rate), id), before) in rates.zip(&ids).zip(before) {
+        let (before, most) = (before as f64, process::peak_memory(*id) as f64);
         table.row(vec![
-            contender.name.to_owned(),
-            format!("{} ({:.2} ×)", bytes(rate), rate / base),
-            bytes(process::peak_memory(contender.server.process.id()) as f64),
+            name.to_owned(),
+            format!("{} ({:.2} ×)", bytes(rate * SIZE as f64), rate / base),
+            bytes(before),
+            format!("{} (+{:.1} messages)", bytes(most), (most - before) / SIZE as f64),
         ]);
     }
     table.print("Messages of 10 MiB, there and back, one client");
@@ -278,43 +295,22 @@ async fn large(scene: &Scene, effort: Effort) -> Result<(), Error> {
 }
 
 const PIPE: &str = "TLS and a pipe to a child per connection, no bridge";
+const CONNECT: &str = "connect, to TLS and a pipe";
+const BOTH: &str = "connect, to the bridge with a child per session";
 
 async fn connect(scene: &Scene, effort: Effort) -> Result<(), Error> {
     let server = scene.ceiling(false)?;
     let mut direct = Clients::connect(&server.dialer()?, Era::Legacy, 1, 100, false).await?;
-    let url = format!("https://localhost:{}/mcp", server.address.port());
-    let ca = scene.ca();
-    let command = [scene.bridge.as_str(), "connect", &url, "--ca-cert", &ca, "--log-level", "warn"];
-    let (process, mut stdin, stdout) = Process::start_piped(&command)?;
-    let mut lines = BufReader::new(stdout).lines();
-    let mut ask = |text: &str| -> Result<Duration, Error> {
-        let began = Instant::now();
-        stdin.write_all(text.as_bytes())?;
-        let answer = lines.next().ok_or("connect ended")??;
-        let took = began.elapsed();
-        if answer.contains(r#""result""#) { Ok(took) } else { Err(answer.into()) }
-    };
-    // The ceiling answers everything under the id 1.
-    let initialize = r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"bench","version":"1"}}}"#;
-    ask(&format!("{initialize}\n"))?;
-    let padding = "x".repeat(100);
-    let call = format!(
-        r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"echo","arguments":{{"text":"{padding}"}}}}}}"#
-    ) + "\n";
+    let mut client = StdioClient::start(&scene.bridge, &server, 100, false)?;
     let (mut through, mut straight) = (Latencies::default(), Latencies::default());
     for slice in 0..=effort.slices {
         let slice_of_direct = direct.run(server.process.id(), effort.slice).await?;
-        let end = Instant::now() + effort.slice;
-        let mut slice_of_connect = Latencies::default();
-        while Instant::now() < end {
-            slice_of_connect.push(ask(&call)?);
-        }
+        let slice_of_connect = client.run(effort.slice)?;
         if slice > 0 {
             straight.extend(&slice_of_direct.latencies);
             through.extend(&slice_of_connect);
         }
     }
-    drop(process);
     let mut table = Table::new(&["way", "p50 µs", "p99 µs"]);
     let base = straight.percentile(0.5);
     table.row(vec!["HTTPS, direct".to_owned(), shown(base), shown(straight.percentile(0.99))]);
