@@ -32,9 +32,6 @@ use crate::{
     signals::Signals,
 };
 
-/// Threads of `connect`, which serves one client.
-const CONNECT_THREADS: usize = 2;
-
 /// What both directions begin with.
 struct Start {
     config: Config,
@@ -57,9 +54,12 @@ pub(crate) fn run(
     config.warnings.iter().for_each(|warning| warn!("{warning}"));
     let start = Start { config, load: Box::new(load), log };
     match start.config.role.clone() {
-        Role::Serve(config) => runtime(None)?.block_on(run_serve(start, &config)),
+        Role::Serve(config) => {
+            built(&mut runtime::Builder::new_multi_thread())?.block_on(run_serve(start, &config))
+        }
         Role::Connect(config) => {
-            let runtime = runtime(Some(CONNECT_THREADS))?;
+            // One client: a single thread is never woken by another, and its heap is the only one.
+            let runtime = built(&mut runtime::Builder::new_current_thread())?;
             let done = runtime.block_on(run_connect(start, &config));
             // A read of standard input can't be called off; the process ends around it.
             runtime.shutdown_background();
@@ -71,14 +71,13 @@ pub(crate) fn run(
 /// Asks a running bridge, and prints its answer when that is a yes.
 pub(crate) fn health(config: &Config, question: Question) -> Result<(), Failure> {
     let check = Check::new(config, question).map_err(Failure::configuration)?;
-    let answer = runtime(Some(1))?.block_on(check.run()).map_err(Failure::running)?;
+    let runtime = built(&mut runtime::Builder::new_current_thread())?;
+    let answer = runtime.block_on(check.run()).map_err(Failure::running)?;
     writeln!(std::io::stdout(), "{answer}").map_err(Failure::running)
 }
 
-fn runtime(threads: Option<usize>) -> Result<runtime::Runtime, Failure> {
-    let mut builder = runtime::Builder::new_multi_thread();
-    threads.map(|n| builder.worker_threads(n));
-    builder.enable_all().build().map_err(Failure::running)
+fn built(runtime: &mut runtime::Builder) -> Result<runtime::Runtime, Failure> {
+    runtime.enable_all().build().map_err(Failure::running)
 }
 
 /// A panic is a defect: it is told like everything else, and the tasks around it go on.

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Collected, Limited};
 use hyper::{
     HeaderMap, Response, StatusCode,
-    body::{Body, Incoming},
+    body::Incoming,
     header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderValue},
 };
 use serde::Deserialize;
@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     framing::sse::{Decoder, Event},
-    http::causes,
+    http::{self, GatherError, causes},
     jsonrpc::{Kind, Message, Payload, RequestId, parse},
 };
 
@@ -122,16 +122,12 @@ fn media_type(headers: &HeaderMap) -> String {
 }
 
 /// Reads a JSON body: one message or a batch.
-pub(super) async fn json(body: Incoming) -> Result<Vec<Message>, Failure> {
-    if body.size_hint().lower() > MAX_MESSAGE as u64 {
-        return Err(Failure::Unusable(format!("more than {MAX_MESSAGE} bytes")));
-    }
-    let text = Limited::new(body, MAX_MESSAGE).collect().await;
-    let text = text.map_err(|e| match e.downcast_ref::<hyper::Error>() {
-        Some(e) => Failure::Broken(causes(e)),
-        None => Failure::Unusable(format!("more than {MAX_MESSAGE} bytes")),
+pub(super) async fn json(mut body: Incoming) -> Result<Vec<Message>, Failure> {
+    let text = http::gather(&mut body, MAX_MESSAGE).await.map_err(|e| match e {
+        GatherError::Broken(e) => Failure::Broken(causes(&e)),
+        GatherError::TooLarge => Failure::Unusable(format!("more than {MAX_MESSAGE} bytes")),
     })?;
-    messages(text.to_bytes()).map_err(Failure::Unusable)
+    messages(text).map_err(Failure::Unusable)
 }
 
 /// Reads a body that says nothing, so that its connection can be used again.

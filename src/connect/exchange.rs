@@ -46,7 +46,7 @@ pub(super) async fn run(bridge: Arc<Bridge>, message: Message, id: RequestId, wa
     let failure = tokio::select! {
         biased;
         () = waiting.cancelled.cancelled() => return Outcome::Done,
-        result = exchange.ask(&message) => match result {
+        result = exchange.ask(message) => match result {
             Ok(()) => return Outcome::Done,
             Err(Failure::OtherEra) => {
                 bridge.forget(&id);
@@ -87,6 +87,10 @@ impl Times {
         step: impl Future<Output = Result<T, Failure>>,
     ) -> Result<T, Failure> {
         let left = self.total.map(|total| (total.saturating_sub(self.began.elapsed()), total));
+        // A step that needs no waiting would be taken in no time at all, and so would all that follow.
+        if let Some((Duration::ZERO, total)) = left {
+            return Err(Failure::TimedOut(total));
+        }
         let silence = self.silence.map(|silence| (silence, silence));
         match silence.into_iter().chain(left).min() {
             Some((allowed, named)) => timeout(allowed, step).await.unwrap_or(Err(Failure::TimedOut(named))),
@@ -117,11 +121,15 @@ struct Exchange<'a> {
 }
 
 impl Exchange<'_> {
-    async fn ask(&self, message: &Message) -> Result<(), Failure> {
-        let (bridge, line) = (Arc::clone(self.bridge), message.line.clone());
-        let begins = message.method() == Some(mcp::INITIALIZE);
-        let mut sent =
-            Box::pin(async move { if begins { bridge.open(&line).await } else { bridge.send(&line).await } });
+    /// The message is let go once it is sent: a long one is not held together with its answer.
+    async fn ask(&self, message: Message) -> Result<(), Failure> {
+        let bridge = Arc::clone(self.bridge);
+        let mut sent = Box::pin(async move {
+            match message.method() {
+                Some(mcp::INITIALIZE) => bridge.open(&message.line).await,
+                _ => bridge.send(&message.line).await,
+            }
+        });
         let answer = tokio::select! {
             biased;
             // Where answers come by another way, one may be there before its request is taken in.
@@ -261,4 +269,19 @@ async fn read_on(bridge: Arc<Bridge>, id: RequestId, mut events: Events) {
         }
     };
     let _ = timeout(AFTER_ANSWER, rest).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::ready;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn steps_that_need_no_waiting_end_with_the_time_as_well() {
+        let times = Times { silence: None, total: Some(Duration::from_secs(1)), began: Instant::now() };
+        assert!(matches!(times.limit(ready(Ok(()))).await, Ok(())));
+        let times = Times { total: Some(Duration::ZERO), ..times };
+        assert!(matches!(times.limit(ready(Ok(()))).await, Err(Failure::TimedOut(Duration::ZERO))));
+    }
 }

@@ -5,8 +5,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
-use http_body_util::Full;
 use hyper::{
     HeaderMap, Method, Request, Response, StatusCode, Uri,
     body::Incoming,
@@ -21,8 +19,9 @@ use tokio::time::sleep;
 use super::{StartError, failure::Failure, token::Token};
 use crate::{
     config::{self, Retry},
-    http::{ConnectError, Connector, causes},
+    http::{Body, ConnectError, Connector, causes},
     jsonrpc::Line,
+    pieces::Pieces,
 };
 
 /// How long a connection is kept for the next request: less than servers and firewalls keep theirs.
@@ -38,7 +37,7 @@ const USER_AGENT: HeaderValue = HeaderValue::from_static(concat!("mcp-bridge/", 
 /// The remote server.
 #[derive(Debug)]
 pub(super) struct Remote {
-    client: Client<Connector, Full<Bytes>>,
+    client: Client<Connector, Body>,
     connector: Connector,
     pub(super) config: config::Connect,
     /// What each request carries.
@@ -83,18 +82,18 @@ impl Remote {
     ) -> Result<Response<Incoming>, Failure> {
         headers.insert(header::ACCEPT, BOTH);
         headers.insert(header::CONTENT_TYPE, JSON);
-        self.send(&Method::POST, uri, headers, line.bytes().clone()).await
+        self.send(&Method::POST, uri, headers, line.pieces()).await
     }
 
     /// Opens a stream.
     pub(super) async fn get(&self, uri: &Uri, mut headers: HeaderMap) -> Result<Response<Incoming>, Failure> {
         headers.insert(header::ACCEPT, EVENTS);
-        self.send(&Method::GET, uri, headers, Bytes::new()).await
+        self.send(&Method::GET, uri, headers, Pieces::default()).await
     }
 
     /// Deletes what the headers name.
     pub(super) async fn delete(&self, uri: &Uri, headers: HeaderMap) -> Result<Response<Incoming>, Failure> {
-        self.send(&Method::DELETE, uri, headers, Bytes::new()).await
+        self.send(&Method::DELETE, uri, headers, Pieces::default()).await
     }
 
     async fn send(
@@ -102,7 +101,7 @@ impl Remote {
         method: &Method,
         uri: &Uri,
         mut headers: HeaderMap,
-        body: Bytes,
+        body: Pieces,
     ) -> Result<Response<Incoming>, Failure> {
         headers.extend(self.fixed.clone());
         let token = self.token.header();
@@ -134,12 +133,12 @@ impl Remote {
         method: &Method,
         uri: &Uri,
         headers: &HeaderMap,
-        body: &Bytes,
+        body: &Pieces,
     ) -> Result<Response<Incoming>, Failure> {
         let mut delays = Delays::new(self.config.retry);
         loop {
             let began = Instant::now();
-            let mut request = Request::new(Full::new(body.clone()));
+            let mut request = Request::new(Body::whole(body.clone()));
             *request.method_mut() = method.clone();
             *request.uri_mut() = uri.clone();
             *request.headers_mut() = headers.clone();

@@ -112,8 +112,8 @@ impl Decoder {
             self.keep(&chunk[..at])?;
             self.after_cr = chunk[at] == b'\r';
             chunk = &chunk[at + 1..];
-            let line = self.line.split();
-            if let Some(event) = self.end_line(&line) {
+            let line = std::mem::take(&mut self.line);
+            if let Some(event) = self.end_line(line) {
                 events.push(event);
             }
         }
@@ -128,29 +128,37 @@ impl Decoder {
         Ok(())
     }
 
-    fn end_line(&mut self, mut line: &[u8]) -> Option<Event> {
-        if std::mem::take(&mut self.first_line) {
-            line = line.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(line);
+    fn end_line(&mut self, mut line: BytesMut) -> Option<Event> {
+        const MARK: &[u8] = b"\xEF\xBB\xBF";
+        if std::mem::take(&mut self.first_line) && line.starts_with(MARK) {
+            line.advance(MARK.len());
         }
         if line.is_empty() {
             return self.dispatch();
         }
-        let (field, value) = match memchr::memchr(b':', line) {
-            Some(at) => (&line[..at], &line[at + 1..]),
-            None => (line, &b""[..]),
-        };
-        self.field(field, value.strip_prefix(b" ").unwrap_or(value));
+        let colon = memchr::memchr(b':', &line);
+        let name = colon.unwrap_or(line.len());
+        let value = colon.map_or(name, |at| at + if line[at..].starts_with(b": ") { 2 } else { 1 });
+        if &line[..name] == b"data" {
+            line.advance(value);
+            self.data(line);
+        } else {
+            self.field(&line[..name], &line[value..]);
+        }
         None
+    }
+
+    fn data(&mut self, value: BytesMut) {
+        if std::mem::replace(&mut self.has_data, true) {
+            self.data.put_u8(b'\n');
+            self.data.extend_from_slice(&value);
+        } else {
+            self.data = value; // a long one is not copied
+        }
     }
 
     fn field(&mut self, field: &[u8], value: &[u8]) {
         match field {
-            b"data" => {
-                if std::mem::replace(&mut self.has_data, true) {
-                    self.data.put_u8(b'\n');
-                }
-                self.data.extend_from_slice(value);
-            }
             b"event" => self.name = String::from_utf8_lossy(value).into_owned(),
             b"id" if !value.contains(&0) => {
                 self.id = Some(String::from_utf8_lossy(value).into_owned());
@@ -165,7 +173,7 @@ impl Decoder {
     fn dispatch(&mut self) -> Option<Event> {
         self.last_event_id = self.id.take().or(self.last_event_id.take());
         let name = std::mem::take(&mut self.name);
-        let data = self.data.split().freeze();
+        let data = std::mem::take(&mut self.data).freeze();
         std::mem::take(&mut self.has_data).then_some(Event { name, data })
     }
 }

@@ -8,12 +8,14 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio_util::sync::CancellationToken;
 
 use super::queue::{self, NoRoom, Receiver, Room, Sender};
-use crate::{aside::Aside, jsonrpc::Line, pieces::Pieces};
+use crate::{aside::Aside, jsonrpc::Line, memory, pieces::Pieces};
 
 /// Most bytes that wait for the reader; one larger message may wait alone.
 const MAX_QUEUED: u32 = 16 * 1024 * 1024;
 /// How long a message waits for room in the queue.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// From this length on, in bytes, what a line has taken is worth giving back to the system.
+const LONG: usize = 1024 * 1024;
 /// Most lines that go out in one write.
 const MAX_TOGETHER: usize = 32;
 
@@ -159,11 +161,15 @@ async fn write_all(queued: Queued, mut pipe: impl AsyncWrite + Unpin, senders: S
             () = &mut closing => None,
         };
         let Some(first) = next else { break };
+        let long = first.0.len() >= LONG;
         if senders == Senders::Many {
             behind_others().await;
         }
         let written = match lines.try_recv() {
-            None => write(&mut pipe, first.0.pieces().chain(&b"\n"[..])).await,
+            None => {
+                let (line, _room) = first;
+                write(&mut pipe, line.pieces().chain(&b"\n"[..])).await
+            }
             Some(second) => {
                 let more = iter::from_fn(|| lines.try_recv()).take(MAX_TOGETHER - 2);
                 // With their rooms, which are given back when all is written.
@@ -174,6 +180,9 @@ async fn write_all(queued: Queued, mut pipe: impl AsyncWrite + Unpin, senders: S
         if let Err(e) = written {
             log::debug!("a line can't be written: {e}");
             break;
+        }
+        if long {
+            memory::note_freed();
         }
     }
 }

@@ -153,27 +153,46 @@ pub enum BodyError {
 
 /// Reads a whole body of at most `max` bytes within `patience`.
 pub async fn collect(body: &mut Incoming, max: usize, patience: Duration) -> Result<Bytes, BodyError> {
-    use hyper::body::Body as _;
-    // What is announced as too large is not read at all.
-    let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
-    if announced > max {
-        return Err(BodyError::TooLarge(max));
-    }
-    let mut gathered = pin!(gather(body, announced, max));
+    let refused = |e: GatherError| match e {
+        GatherError::TooLarge => BodyError::TooLarge(max),
+        GatherError::Broken(_) => BodyError::Broken,
+    };
+    let mut gathered = pin!(gather(body, max));
     // Mostly all of it came with the head, and then no timer is needed.
     if let Poll::Ready(whole) = poll_fn(|cx| Poll::Ready(gathered.as_mut().poll(cx))).await {
-        return whole;
+        return whole.map_err(refused);
     }
-    timeout(patience, gathered).await.unwrap_or(Err(BodyError::TooSlow(patience)))
+    match timeout(patience, gathered).await {
+        Ok(whole) => whole.map_err(refused),
+        Err(_) => Err(BodyError::TooSlow(patience)),
+    }
 }
 
-/// Puts the pieces into one buffer of the size that was announced, so that no body is held twice.
-async fn gather(body: &mut Incoming, announced: usize, max: usize) -> Result<Bytes, BodyError> {
+/// Why there is no whole body.
+#[derive(Debug, Error)]
+pub enum GatherError {
+    /// More than the limit; read no further.
+    #[error("the body is too large")]
+    TooLarge,
+    /// The connection broke.
+    #[error("the body ended early")]
+    Broken(#[source] hyper::Error),
+}
+
+/// Reads a whole body of at most `max` bytes, however long that takes. What is announced as larger is not read at all.
+///
+/// The pieces go into one buffer of the size that was announced, so that no body is held twice.
+pub async fn gather(body: &mut Incoming, max: usize) -> Result<Bytes, GatherError> {
+    use hyper::body::Body as _;
+    let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+    if announced > max {
+        return Err(GatherError::TooLarge);
+    }
     let (mut first, mut all) = (Bytes::new(), BytesMut::new());
     while let Some(frame) = body.frame().await {
-        let Ok(piece) = frame.map_err(|_| BodyError::Broken)?.into_data() else { continue };
+        let Ok(piece) = frame.map_err(GatherError::Broken)?.into_data() else { continue };
         if first.len().max(all.len()) + piece.len() > max {
-            return Err(BodyError::TooLarge(max));
+            return Err(GatherError::TooLarge);
         }
         if first.is_empty() && all.is_empty() {
             first = piece; // mostly all there is

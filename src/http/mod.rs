@@ -14,7 +14,7 @@ mod unread;
 mod watched;
 
 pub use accept::{Door, Limits, Shutdown, Terms, run};
-pub use body::{Body, BodyError, EventSource, Tally, collect, plain};
+pub use body::{Body, BodyError, EventSource, GatherError, Tally, collect, gather, plain};
 pub use connection::Peer;
 pub use connector::{BadProxy, ConnectError, Connector, causes};
 pub use listener::{BindError, Listener};

@@ -31,8 +31,10 @@ struct Spliced {
 }
 
 impl Line {
-    /// Makes a line of `text`, which must be one valid JSON value. Text that is a line already is not copied.
-    pub(super) fn new(text: Bytes) -> Self {
+    /// Makes a line of `text`, which must be one valid JSON value. Text that is a line already is not copied, nor is one
+    /// that ends with its line's end.
+    pub(super) fn new(mut text: Bytes) -> Self {
+        text.truncate(text.trim_ascii_end().len());
         match find_break(&text, 0) {
             None => Self(Text::Whole(text)),
             Some((at, _)) => Self(Text::Whole(rewrite(&text, at))),
@@ -150,6 +152,13 @@ mod tests {
         let line = Line::new(text.clone());
         assert_eq!(line.bytes(), &text);
         assert_eq!(line.bytes().as_ptr(), text.as_ptr());
+    }
+
+    #[test]
+    fn the_end_of_a_line_is_cut_off_without_a_copy() {
+        let text = Bytes::from_static(b"{\"a\": 1} \r\n");
+        let line = Line::new(text.clone());
+        assert_eq!((line.as_str(), line.bytes().as_ptr()), ("{\"a\": 1}", text.as_ptr()));
     }
 
     #[test]

@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 
 use crate::support::bridge::{Bridge, Guard, Serve};
 use crate::support::certs::cert;
-use crate::support::connect::{Connect, Pair, VERSION, initialize_params, opened};
+use crate::support::connect::{Connect, Pair, VERSION, initialize_params, opened, until};
+use crate::support::proc::{memory, peak_memory};
 use crate::support::process::Process;
 use crate::support::remote::Remote;
 
@@ -277,7 +278,7 @@ fn serve_ends_the_session_that_connect_leaves() {
     connect.close_stdin();
     assert!(connect.wait().success());
     let proc = format!("/proc/{pid}");
-    crate::support::connect::until("the child of the session ends", || !std::path::Path::new(&proc).exists());
+    until("the child of the session ends", || !std::path::Path::new(&proc).exists());
 }
 
 #[test]
@@ -292,6 +293,43 @@ fn a_client_without_the_certificate_that_serve_demands_is_told_so() {
     client.ask(1, "initialize", &initialize_params());
     let error = client.own_error(1);
     assert!(error.contains("bad certificate") && error.contains("refused the certificate"), "{error}");
+}
+
+/// The length of a long message, in bytes, and the most memory that it may take in its turn.
+const LONG: usize = 10 * 1024 * 1024;
+const MOST: u64 = 3 * LONG as u64;
+
+#[test]
+fn a_long_message_is_not_held_twice_and_leaves_nothing_behind() {
+    let mut pair = Pair::open();
+    let before = memory(pair.client.pid());
+    let long = json!({"text": "x".repeat(LONG)});
+    for _ in 0..3 {
+        pair.client.ask("q", "tools/call", &long);
+        let call = pair.remote.post();
+        assert_eq!(call.message()["params"], long);
+        call.result(&long);
+        assert_eq!(pair.client.next_message()["result"], long);
+    }
+    let more = peak_memory(pair.client.pid()) - before;
+    assert!(more > LONG as u64 && more < MOST, "{more} bytes");
+    until("the memory is given back", || memory(pair.client.pid()) < before + LONG as u64 / 2);
+}
+
+#[test]
+fn a_long_event_is_not_held_twice_though_its_stream_stays_open() {
+    let mut pair = Pair::open();
+    let before = memory(pair.client.pid());
+    let text = "x".repeat(LONG);
+    pair.client.ask("q", "tools/call", &json!({}));
+    let mut events = pair.remote.post().events();
+    events.notification("notifications/message", &json!({"level": "info", "data": text}));
+    assert_eq!(pair.client.next_message()["params"]["data"], text);
+    let more = peak_memory(pair.client.pid()) - before;
+    assert!(more > LONG as u64 && more < MOST, "{more} bytes");
+    until("the memory is given back", || memory(pair.client.pid()) < before + LONG as u64 / 2);
+    events.result(&json!({}));
+    assert_eq!(pair.client.next_message()["id"], "q");
 }
 
 fn call(connect: &mut Process, id: impl Into<Value>, tool: &str, arguments: &Value) {
