@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use mcp_bridge::{
     auth::Authenticator,
@@ -124,7 +124,9 @@ pub fn sse(data: &[u8]) {
         assert_eq!(whole, parts);
     }
     if let Ok(Payload::Single(message)) = jsonrpc::parse(Bytes::copy_from_slice(stream)) {
-        let events = decode(&[&encode(Some("e1-1"), message.line.pieces())]).unwrap_or_default();
+        let mut event = encode(Some("e1-1"), message.line.pieces());
+        let event = event.copy_to_bytes(event.remaining());
+        let events = decode(&[&event]).unwrap_or_default();
         assert_eq!(events.len(), 1);
         assert_eq!(&events[0].data, message.line.bytes());
     }

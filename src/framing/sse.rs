@@ -2,27 +2,40 @@
 //!
 //! Source: the HTML standard, section "Server-sent events" (parsing and interpreting an event stream).
 
+use std::iter;
+
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use thiserror::Error;
+
+use crate::pieces::Pieces;
 
 /// A comment that keeps a connection alive and means nothing.
 pub const KEEP_ALIVE: Bytes = Bytes::from_static(b": keep-alive\n\n");
 
+/// From this length on, in bytes, a line is not copied into its event: its pieces are.
+const LONG: usize = 32 * 1024;
+
 /// Writes one event whose data is `line`. Neither that nor the id holds a line break.
-pub fn encode(id: Option<&str>, line: impl Buf) -> Bytes {
+pub fn encode(id: Option<&str>, mut line: Pieces) -> Pieces {
     const BEFORE: &[u8] = b"event: message\ndata: ";
     const AFTER: &[u8] = b"\n\n";
     const ID: usize = 32;
-    let mut out = BytesMut::with_capacity(ID + BEFORE.len() + line.remaining() + AFTER.len());
+    let long = line.remaining() >= LONG;
+    let copied = if long { 0 } else { line.remaining() + AFTER.len() };
+    let mut out = BytesMut::with_capacity(ID + BEFORE.len() + copied);
     if let Some(id) = id {
         out.put_slice(b"id: ");
         out.put_slice(id.as_bytes());
         out.put_u8(b'\n');
     }
     out.put_slice(BEFORE);
+    if long {
+        let text = iter::from_fn(|| line.next(usize::MAX));
+        return iter::once(out.freeze()).chain(text).chain([Bytes::from_static(AFTER)]).collect();
+    }
     out.put(line);
     out.put_slice(AFTER);
-    out.freeze()
+    out.freeze().into()
 }
 
 /// Writes an event without data that only gives the client an id to resume with, and how long to wait before it does,
@@ -183,12 +196,32 @@ mod tests {
     use super::*;
 
     fn decode(parts: &[&[u8]]) -> (Vec<Event>, Decoder) {
-        let mut decoder = Decoder::new(1000);
+        decode_at_most(1000, parts)
+    }
+
+    fn decode_at_most(max: usize, parts: &[&[u8]]) -> (Vec<Event>, Decoder) {
+        let mut decoder = Decoder::new(max);
         let mut events = Vec::new();
         for part in parts {
             decoder.feed(part, &mut events).unwrap();
         }
         (events, decoder)
+    }
+
+    fn whole(mut pieces: Pieces) -> Bytes {
+        pieces.copy_to_bytes(pieces.remaining())
+    }
+
+    #[test]
+    fn a_long_line_is_not_copied_into_its_event() {
+        for length in [LONG - 1, LONG] {
+            let text = Bytes::from(vec![b'x'; length]);
+            let mut event = encode(None, text.clone().into());
+            let (events, _) = decode_at_most(LONG + 100, &[&whole(event.clone())]);
+            assert_eq!(events, [Event { name: "message".into(), data: text.clone() }]);
+            let is_text = |piece: &Bytes| piece.as_ptr() == text.as_ptr();
+            assert_eq!(iter::from_fn(|| event.next(usize::MAX)).any(|piece| is_text(&piece)), length == LONG);
+        }
     }
 
     fn data(text: &str) -> Event {
@@ -197,8 +230,8 @@ mod tests {
 
     #[test]
     fn what_is_encoded_is_decoded() {
-        let (events, decoder) =
-            decode(&[&encode_priming("e1-0", 500), &encode(Some("e1-1"), &br#"{"a":1}"#[..])]);
+        let event = whole(encode(Some("e1-1"), Bytes::from_static(br#"{"a":1}"#).into()));
+        let (events, decoder) = decode(&[&encode_priming("e1-0", 500), &event]);
         assert_eq!(events[1], Event { name: "message".into(), data: Bytes::from_static(br#"{"a":1}"#) });
         assert_eq!((events.len(), &events[0].data[..]), (2, &b""[..]));
         assert_eq!((decoder.last_event_id(), decoder.retry()), (Some("e1-1"), Some(500)));

@@ -5,7 +5,7 @@ use std::{
     future::poll_fn,
     pin::{Pin, pin},
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -30,8 +30,8 @@ const PIECE: usize = 64 * 1024;
 
 /// Where a streamed body's pieces come from.
 pub trait EventSource: Send {
-    /// The next piece; `None` ends the body.
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>>;
+    /// What comes next; `None` ends the body.
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Pieces>>;
 
     /// Whether a peer that closes its half of the connection has left: there is no answer that it could wait for.
     fn ends_with_peer(&self) -> bool;
@@ -55,7 +55,8 @@ pub struct Body {
 
 enum Content {
     Whole(Pieces),
-    Stream(Box<dyn EventSource>),
+    /// With what is left of the newest event.
+    Stream(Box<dyn EventSource>, Pieces),
 }
 
 impl Body {
@@ -66,7 +67,7 @@ impl Body {
 
     /// A body that comes piece by piece.
     pub fn stream(source: impl EventSource + 'static) -> Self {
-        Self::new(Content::Stream(Box::new(source)))
+        Self::new(Content::Stream(Box::new(source), Pieces::default()))
     }
 
     fn new(content: Content) -> Self {
@@ -80,7 +81,7 @@ impl Body {
     }
 
     pub(super) fn hold(mut self, in_flight: InFlight) -> Self {
-        if matches!(&self.content, Content::Stream(source) if source.ends_with_peer()) {
+        if matches!(&self.content, Content::Stream(source, _) if source.ends_with_peer()) {
             in_flight.ends_with_peer();
         }
         self.in_flight = Some(in_flight);
@@ -106,7 +107,7 @@ impl hyper::body::Body for Body {
         let this = &mut *self;
         let next = match &mut this.content {
             Content::Whole(pieces) => Poll::Ready(pieces.next(PIECE)),
-            Content::Stream(source) => source.poll_next(cx),
+            Content::Stream(source, left) => poll_piece(&mut **source, left, cx),
         };
         if let (Poll::Ready(Some(bytes)), Some(tally)) = (&next, &mut this.tally) {
             tally.sent(bytes.len());
@@ -122,7 +123,19 @@ impl hyper::body::Body for Body {
     fn size_hint(&self) -> SizeHint {
         match &self.content {
             Content::Whole(pieces) => SizeHint::with_exact(pieces.remaining() as u64),
-            Content::Stream(_) => SizeHint::default(),
+            Content::Stream(..) => SizeHint::default(),
+        }
+    }
+}
+
+fn poll_piece(source: &mut dyn EventSource, left: &mut Pieces, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+    loop {
+        if let Some(piece) = left.next(PIECE) {
+            return Poll::Ready(Some(piece));
+        }
+        match ready!(source.poll_next(cx)) {
+            Some(next) => *left = next,
+            None => return Poll::Ready(None),
         }
     }
 }

@@ -8,7 +8,6 @@ use std::{
     task::{Context, Poll},
 };
 
-use bytes::Bytes;
 use hyper::{HeaderMap, Response, StatusCode};
 use tokio::time::{Instant, timeout_at};
 
@@ -29,6 +28,7 @@ use crate::{
     jsonrpc::{self, Kind, Message, RequestId},
     logging, mcp,
     metrics::{Outcome, Running},
+    pieces::Pieces,
     upstream::{Call, Item},
 };
 
@@ -212,7 +212,7 @@ impl Drop for Answer {
 
 /// An answer as a stream. Dropping it cancels the request.
 struct Events {
-    first: VecDeque<Bytes>,
+    first: VecDeque<Pieces>,
     answer: Answer,
     keep_alive: KeepAlive,
 }
@@ -222,7 +222,7 @@ impl Events {
         Self { first: first.map(encode).into_iter().collect(), answer, keep_alive }
     }
 
-    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Option<Pieces>> {
         match self.first.pop_front() {
             Some(event) => Poll::Ready(Some(event)),
             None => self.answer.poll_next(cx).map(|item| item.as_ref().map(encode)),
@@ -231,7 +231,7 @@ impl Events {
 }
 
 /// Without an id: what breaks is not taken up again.
-fn encode(item: &Item) -> Bytes {
+fn encode(item: &Item) -> Pieces {
     sse::encode(None, item.message.line.pieces())
 }
 
@@ -241,7 +241,7 @@ impl EventSource for Events {
         true
     }
 
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Pieces>> {
         let next = self.poll_event(cx);
         self.keep_alive.fill(next, cx)
     }

@@ -19,6 +19,7 @@ use crate::{
     },
     http::EventSource,
     jsonrpc::Line,
+    pieces::Pieces,
     session::{Delivery, EventId, StreamId},
 };
 
@@ -142,7 +143,7 @@ const RETRY: u64 = 1000;
 /// A stream as server-sent events.
 pub(super) struct Events {
     /// What had come before the stream began, ready to send.
-    first: VecDeque<Bytes>,
+    first: VecDeque<Pieces>,
     /// `None`: nothing more comes.
     inbox: Option<Inbox>,
     /// It is no answer, but what a client listens to.
@@ -163,12 +164,12 @@ impl KeepAlive {
     }
 
     /// The next piece of a stream that has `next` to send.
-    pub(super) fn fill(&mut self, next: Poll<Option<Bytes>>, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+    pub(super) fn fill(&mut self, next: Poll<Option<Pieces>>, cx: &mut Context<'_>) -> Poll<Option<Pieces>> {
         let piece = match next {
             Poll::Ready(piece) => piece,
             Poll::Pending => {
                 ready!(self.timer.as_mut().poll(cx));
-                Some(sse::KEEP_ALIVE)
+                Some(sse::KEEP_ALIVE.into())
             }
         };
         let next = Instant::now() + self.interval;
@@ -180,7 +181,7 @@ impl KeepAlive {
 impl Events {
     /// `prime` is the id of an event without data, for clients that know what to make of it.
     pub(super) fn new(prime: Option<EventId>, first: &[Item], inbox: Inbox, interval: Duration) -> Self {
-        let prime = prime.map(|id| sse::encode_priming(&id.to_string(), RETRY));
+        let prime = prime.map(|id| sse::encode_priming(&id.to_string(), RETRY).into());
         let first = prime.into_iter().chain(first.iter().filter_map(encode)).collect();
         Self { first, inbox: Some(inbox), listening: false, keep_alive: KeepAlive::new(interval) }
     }
@@ -192,7 +193,7 @@ impl Events {
 
     /// A stream that begins with an event of its own.
     pub(super) fn beginning_with(event: Bytes, inbox: Inbox, interval: Duration) -> Self {
-        Self { first: [event].into(), ..Self::new(None, &[], inbox, interval) }.listening()
+        Self { first: [event.into()].into(), ..Self::new(None, &[], inbox, interval) }.listening()
     }
 
     /// A stream that ends at once.
@@ -201,7 +202,7 @@ impl Events {
         Self { first: VecDeque::new(), inbox: None, listening: false, keep_alive }
     }
 
-    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Option<Pieces>> {
         if let Some(event) = self.first.pop_front() {
             return Poll::Ready(Some(event));
         }
@@ -219,7 +220,7 @@ impl Events {
     }
 }
 
-fn encode(item: &Item) -> Option<Bytes> {
+fn encode(item: &Item) -> Option<Pieces> {
     let id = item.event.map(|id| id.to_string());
     item.line.as_ref().map(|line| sse::encode(id.as_deref(), line.pieces()))
 }
@@ -229,7 +230,7 @@ impl EventSource for Events {
         self.listening
     }
 
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Pieces>> {
         let next = self.poll_event(cx);
         self.keep_alive.fill(next, cx)
     }
