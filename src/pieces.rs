@@ -1,6 +1,10 @@
 //! Bytes in several pieces: what is put together of others is written without being copied for that.
 
-use std::{collections::VecDeque, io::IoSlice};
+use std::{
+    collections::{VecDeque, vec_deque},
+    io::IoSlice,
+    iter::{self, Chain, Once},
+};
 
 use bytes::{Buf, Bytes};
 
@@ -44,6 +48,15 @@ impl FromIterator<Bytes> for Pieces {
     }
 }
 
+impl IntoIterator for Pieces {
+    type Item = Bytes;
+    type IntoIter = Chain<Once<Bytes>, vec_deque::IntoIter<Bytes>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        iter::once(self.first).chain(self.rest)
+    }
+}
+
 impl Buf for Pieces {
     fn remaining(&self) -> usize {
         self.first.len() + self.rest.iter().map(Bytes::len).sum::<usize>()
@@ -54,7 +67,7 @@ impl Buf for Pieces {
     }
 
     fn chunks_vectored<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
-        let pieces = std::iter::once(&self.first).chain(&self.rest).filter(|piece| !piece.is_empty());
+        let pieces = iter::once(&self.first).chain(&self.rest).filter(|piece| !piece.is_empty());
         let filled = slices.iter_mut().zip(pieces).map(|(slice, piece)| *slice = IoSlice::new(piece));
         filled.count()
     }
@@ -78,7 +91,7 @@ mod tests {
     }
 
     fn rest(mut pieces: Pieces, max: usize) -> Vec<String> {
-        let all = std::iter::from_fn(|| pieces.next(max));
+        let all = iter::from_fn(|| pieces.next(max));
         all.map(|piece| String::from_utf8(piece.to_vec()).unwrap()).collect()
     }
 

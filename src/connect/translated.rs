@@ -26,7 +26,7 @@ use crate::{
         queue::{self, Receiver},
         writer::Writer,
     },
-    jsonrpc::{self, ErrorObject, Kind, Line, Message, Payload, RequestId},
+    jsonrpc::{ErrorObject, Kind, Message, RequestId},
     mcp,
     metrics::{Exchanges, Outcome, Running},
     session::Limits,
@@ -169,7 +169,7 @@ impl Downgraded {
 }
 
 /// Most messages of the translation's that wait to be sent.
-const MAX_LINES: usize = 1024;
+const MAX_WAITING: usize = 1024;
 /// Most bytes of the server's messages that wait to be translated.
 const MAX_QUEUED: u32 = 4 * 1024 * 1024;
 
@@ -177,7 +177,7 @@ const MAX_QUEUED: u32 = 4 * 1024 * 1024;
 #[derive(Debug)]
 struct RemoteSession {
     bridge: Arc<Bridge>,
-    lines: mpsc::Sender<Line>,
+    waiting: mpsc::Sender<Message>,
     messages: Receiver<FromServer>,
     _taking: AbortOnDropHandle<()>,
 }
@@ -186,23 +186,21 @@ impl RemoteSession {
     fn new(remote: Arc<Remote>, discovery: Discovery) -> Self {
         let (sender, messages) = queue::bounded(MAX_QUEUED);
         let bridge = Bridge::new(remote, discovery, Out::Translator(sender), Exchanges::default());
-        let (lines, mut queue) = mpsc::channel::<Line>(MAX_LINES);
+        let (waiting, mut queue) = mpsc::channel(MAX_WAITING);
         let taker = Arc::clone(&bridge);
         let taking = tokio::spawn(async move {
-            while let Some(line) = queue.recv().await {
-                if let Ok(Payload::Single(message)) = jsonrpc::parse(line.bytes().clone()) {
-                    taker.take(message).await;
-                }
+            while let Some(message) = queue.recv().await {
+                taker.take(message).await;
             }
         });
-        Self { bridge, lines, messages, _taking: AbortOnDropHandle::new(taking) }
+        Self { bridge, waiting, messages, _taking: AbortOnDropHandle::new(taking) }
     }
 }
 
 impl LegacyServer for RemoteSession {
-    fn send(&mut self, line: Line) -> Result<(), ErrorObject> {
+    fn send(&mut self, message: Message) -> Result<(), ErrorObject> {
         let untaken = |_| ErrorObject::internal("server_unwritable", "the server takes no more messages");
-        self.lines.try_send(line).map_err(untaken)
+        self.waiting.try_send(message).map_err(untaken)
     }
 
     async fn next(&mut self) -> Result<FromServer, ErrorObject> {

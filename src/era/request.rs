@@ -90,7 +90,7 @@ impl Request {
         let Kind::Request { id, method, progress_token } = message.kind else {
             return Err(Refusal::InvalidParams("not a request".to_owned()));
         };
-        let params = params(message.line.as_str()).map_err(|e| unusable(&e))?;
+        let params = params(&message.line).map_err(|e| unusable(&e))?;
         let meta = Meta::read(&params, progress_token)?;
         let named = named(&method, &params);
         Ok(Self { id, method, line: message.line, named, meta })
@@ -127,15 +127,15 @@ pub(super) fn named(method: &str, params: &Object<'_>) -> Option<Box<str>> {
 }
 
 /// The parameters of a message; none are as good as empty ones.
-pub(super) fn params(message: &str) -> Result<Object<'_>, serde_json::Error> {
+pub(super) fn params(message: &Line) -> Result<Object<'_>, serde_json::Error> {
     #[derive(Deserialize)]
     struct Envelope<'a> {
         #[serde(borrow)]
         params: Option<Object<'a>>,
     }
     // In one reading: a message may be long.
-    let envelope: Envelope<'_> = serde_json::from_str(message)?;
-    Ok(envelope.params.unwrap_or_default())
+    let envelope: Envelope<'_> = serde_json::from_str(message.as_str())?;
+    Ok(envelope.params.unwrap_or_default().within(message))
 }
 
 /// The revision that a request names in `_meta`, which only modern clients do; whatever it is.
@@ -144,7 +144,7 @@ pub(super) fn params(message: &str) -> Result<Object<'_>, serde_json::Error> {
 pub fn declared_version(message: &Message) -> Option<Box<str>> {
     static KEY: Word = Word::new(meta::PROTOCOL_VERSION);
     KEY.find_in(message.line.bytes())?;
-    let params = params(message.line.as_str()).ok()?;
+    let params = params(&message.line).ok()?;
     let meta = params.object("_meta").ok()?;
     meta.read::<Cow<str>>(meta::PROTOCOL_VERSION).map(Into::into)
 }

@@ -16,7 +16,7 @@ pub const KEEP_ALIVE: Bytes = Bytes::from_static(b": keep-alive\n\n");
 const LONG: usize = 32 * 1024;
 
 /// Writes one event whose data is `line`. Neither that nor the id holds a line break.
-pub fn encode(id: Option<&str>, mut line: Pieces) -> Pieces {
+pub fn encode(id: Option<&str>, line: Pieces) -> Pieces {
     const BEFORE: &[u8] = b"event: message\ndata: ";
     const AFTER: &[u8] = b"\n\n";
     const ID: usize = 32;
@@ -30,8 +30,7 @@ pub fn encode(id: Option<&str>, mut line: Pieces) -> Pieces {
     }
     out.put_slice(BEFORE);
     if long {
-        let text = iter::from_fn(|| line.next(usize::MAX));
-        return iter::once(out.freeze()).chain(text).chain([Bytes::from_static(AFTER)]).collect();
+        return iter::once(out.freeze()).chain(line).chain([Bytes::from_static(AFTER)]).collect();
     }
     out.put(line);
     out.put_slice(AFTER);

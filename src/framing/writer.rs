@@ -188,11 +188,7 @@ async fn write_all(queued: Queued, mut pipe: impl AsyncWrite + Unpin, senders: S
 }
 
 fn text_of(lines: &[(Line, Room)]) -> Pieces {
-    let pieces = |(line, _): &(Line, Room)| {
-        let mut pieces = line.pieces();
-        iter::from_fn(move || pieces.next(usize::MAX)).chain([Bytes::from_static(b"\n")])
-    };
-    lines.iter().flat_map(pieces).collect()
+    lines.iter().flat_map(|(line, _)| line.pieces().into_iter().chain([Bytes::from_static(b"\n")])).collect()
 }
 
 async fn write(pipe: &mut (impl AsyncWrite + Unpin), mut text: impl Buf) -> io::Result<()> {

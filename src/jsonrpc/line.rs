@@ -1,11 +1,20 @@
 //! One message on one line.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    mem,
+    sync::{Arc, OnceLock},
+};
 
 use bytes::{Buf, Bytes};
 use memchr::memchr3;
+use serde::{Serialize, Serializer, ser};
+use serde_json::value::RawValue;
 
 use crate::{pieces::Pieces, word::Word};
+
+/// From this length on, in bytes, a text goes over into another without being copied. A shorter one is copied sooner than
+/// its piece is kept.
+pub(super) const LONG: usize = 32 * 1024;
 
 /// The text of one JSON value without anything that some reader could take for the end of a line.
 ///
@@ -41,9 +50,28 @@ impl Line {
         }
     }
 
-    /// Makes a line of what stands in `pieces`: parts of lines, which together are one valid JSON value.
-    pub(super) fn spliced(pieces: Pieces) -> Self {
-        Self(Text::Spliced(Arc::new(Spliced { pieces, joined: OnceLock::new() })))
+    /// A value that is part of this one. It shares the memory of this one, if it [may](Self::lends_to), and is copied
+    /// otherwise.
+    #[must_use]
+    pub fn part(&self, value: &RawValue) -> Self {
+        let shared = if self.lends_to(value.get().len()) { self.share(value) } else { None };
+        match shared {
+            Some(text) => Self(Text::Whole(text)),
+            None => value.to_owned().into(),
+        }
+    }
+
+    /// Whether a text of this length may hold the memory of this one: not if that is more than twice as much, since what
+    /// waits is bounded by its own length.
+    pub(super) fn lends_to(&self, length: usize) -> bool {
+        length >= self.len() / 2
+    }
+
+    /// The memory of a value, if that is part of this one's.
+    pub(super) fn share(&self, value: &RawValue) -> Option<Bytes> {
+        let (text, value) = (self.bytes(), value.get().as_bytes());
+        let (all, part) = (text.as_ptr_range(), value.as_ptr_range());
+        (all.start <= part.start && part.end <= all.end).then(|| text.slice_ref(value))
     }
 
     /// The same in one piece, for who will read it: the pieces that it stood in are let go.
@@ -93,6 +121,19 @@ impl Line {
     }
 }
 
+impl From<Box<RawValue>> for Line {
+    fn from(value: Box<RawValue>) -> Self {
+        Self::new(String::from(Box::<str>::from(value)).into())
+    }
+}
+
+impl Serialize for Line {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let value: &RawValue = serde_json::from_str(self.as_str()).map_err(ser::Error::custom)?;
+        value.serialize(serializer)
+    }
+}
+
 impl PartialEq for Line {
     fn eq(&self, other: &Self) -> bool {
         self.bytes() == other.bytes()
@@ -100,6 +141,52 @@ impl PartialEq for Line {
 }
 
 impl Eq for Line {}
+
+/// What a line is put together of.
+#[derive(Debug)]
+pub(super) struct Parts {
+    done: Vec<Bytes>,
+    /// What comes next, as far as it is copied.
+    text: Vec<u8>,
+}
+
+impl Parts {
+    /// No part yet of a line that will be of some `length` in bytes.
+    pub(super) fn of_length(length: usize) -> Self {
+        Self { done: Vec::new(), text: Vec::with_capacity(length.min(LONG)) }
+    }
+
+    /// Adds what need not be of a line.
+    pub(super) fn copy(&mut self, part: &str) {
+        self.text.extend_from_slice(part.as_bytes());
+    }
+
+    /// Adds what is part of a line.
+    pub(super) fn share(&mut self, part: Bytes) {
+        if part.len() < LONG {
+            self.text.extend_from_slice(&part);
+        } else {
+            self.settle();
+            self.done.push(part);
+        }
+    }
+
+    fn settle(&mut self) {
+        if !self.text.is_empty() {
+            self.done.push(Line::new(mem::take(&mut self.text).into()).bytes().clone());
+        }
+    }
+
+    /// The line, if the parts are one valid JSON value.
+    pub(super) fn finish(mut self) -> Line {
+        if self.done.is_empty() {
+            return Line::new(self.text.into());
+        }
+        self.settle();
+        let pieces = self.done.into_iter().collect();
+        Line(Text::Spliced(Arc::new(Spliced { pieces, joined: OnceLock::new() })))
+    }
+}
 
 /// All of it, in one piece of its own.
 fn copy(mut pieces: Pieces) -> Bytes {

@@ -2,14 +2,17 @@
 
 use std::{borrow::Cow, collections::HashSet, fmt, ops::Range};
 
-use bytes::Bytes;
 use serde::{
     Deserialize, Deserializer,
     de::{self, MapAccess, Visitor},
 };
 use serde_json::value::RawValue;
 
-use super::{Line, object::Key};
+use super::{
+    Line,
+    line::{LONG, Parts},
+    object::Key,
+};
 
 /// The members of an object, as they stand in the text that holds it. No two have one name.
 #[derive(Debug)]
@@ -71,22 +74,12 @@ impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
     }
 }
 
-/// From this length on, in bytes, a text is changed without being copied. A shorter one is copied sooner than its pieces
-/// are kept.
-const LONG: usize = 32 * 1024;
-
 /// Changes to one text, made all at once.
 #[derive(Debug)]
 pub struct Splice<'a> {
     line: &'a Line,
     text: &'a str,
     changes: Vec<(Range<usize>, String)>,
-}
-
-/// A piece of a changed text.
-enum Part<'a> {
-    Kept(&'a str),
-    New(&'a str),
 }
 
 impl<'a> Splice<'a> {
@@ -120,28 +113,30 @@ impl<'a> Splice<'a> {
         self.changes.push((gone, String::new()));
     }
 
-    /// The text with its changes.
+    /// The text with its changes. What is long and not changed is not copied, if the line may lend its memory.
     pub fn finish(mut self) -> Line {
         self.changes.sort_by_key(|(place, _)| place.start);
-        if self.text.len() < LONG {
-            let parts: Vec<_> = self.parts().map(|(Part::Kept(text) | Part::New(text))| text).collect();
-            return Line::new(parts.concat().into());
+        let new: usize = self.changes.iter().map(|(_, with)| with.len()).sum();
+        let gone: usize = self.changes.iter().map(|(place, _)| place.len()).sum();
+        let length = (self.text.len() + new).saturating_sub(gone);
+        let lends = self.line.lends_to(length);
+        let mut parts = Parts::of_length(length);
+        let mut done = 0;
+        for (place, with) in &self.changes {
+            self.keep(done..place.start, lends, &mut parts);
+            parts.copy(with);
+            done = place.end;
         }
-        let pieces = self.parts().map(|part| match part {
-            Part::Kept(text) => self.line.bytes().slice_ref(text.as_bytes()),
-            // What is kept is of a line; this may be more than one.
-            Part::New(text) => Line::new(Bytes::copy_from_slice(text.as_bytes())).bytes().clone(),
-        });
-        Line::spliced(pieces.collect())
+        self.keep(done..self.text.len(), lends, &mut parts);
+        parts.finish()
     }
 
-    /// The text with its changes, which are in order.
-    fn parts(&self) -> impl Iterator<Item = Part<'_>> {
-        let ends = self.changes.iter().map(|(place, _)| place.end);
-        let starts = self.changes.iter().map(|(place, _)| place.start).chain([self.text.len()]);
-        let kept = std::iter::once(0).chain(ends).zip(starts).map(|(from, to)| self.text.get(from..to));
-        let new = self.changes.iter().map(|(_, with)| with.as_str()).chain([""]);
-        kept.zip(new).flat_map(|(kept, new)| [Part::Kept(kept.unwrap_or_default()), Part::New(new)])
+    fn keep(&self, place: Range<usize>, lends: bool, parts: &mut Parts) {
+        match self.text.get(place.clone()) {
+            Some(kept) if kept.len() < LONG || !lends => parts.copy(kept),
+            Some(_) => parts.share(self.line.bytes().slice(place)),
+            None => {}
+        }
     }
 
     fn place(&self, part: &str) -> Range<usize> {
@@ -153,6 +148,8 @@ impl<'a> Splice<'a> {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
 
     fn line(text: &str) -> Line {
@@ -186,12 +183,23 @@ mod tests {
         splice.replace(meta.get("progressToken").unwrap(), &"\"\u{2028}\"");
         splice.replace(members.get("id").unwrap(), &12);
         let changed = splice.finish();
-        let mut pieces = changed.pieces();
-        let kept = std::iter::from_fn(|| pieces.next(usize::MAX)).max_by_key(Bytes::len).unwrap();
+        let kept = changed.pieces().into_iter().max_by_key(Bytes::len).unwrap();
         assert!(kept.len() > LONG && line.bytes().as_ptr_range().contains(&kept.as_ptr()));
         let expected = text("12", r#"{"progressToken":"\u2028"}"#);
         assert_eq!((changed.len(), changed.detached().as_str()), (expected.len(), &*expected));
         assert_eq!((changed.as_str(), changed.clone().joined().as_str()), (&*expected, &*expected));
+    }
+
+    #[test]
+    fn what_is_left_of_a_text_does_not_hold_all_of_it() {
+        let (long, longer) = ("x".repeat(LONG), "x".repeat(2 * LONG + 100));
+        let line = line(&format!(r#"{{"a":"{longer}","b":"{long}"}}"#));
+        let mut splice = Splice::new(&line);
+        splice.remove(&Members::parse(splice.text()).unwrap(), "a");
+        let left = splice.finish();
+        assert_eq!(left.as_str(), format!(r#"{{"b":"{long}"}}"#));
+        let place = line.bytes().as_ptr_range();
+        assert!(left.pieces().into_iter().all(|piece| !place.contains(&piece.as_ptr())));
     }
 
     #[test]

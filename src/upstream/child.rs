@@ -181,12 +181,12 @@ fn error(why: &Why, exit: Option<Exit>) -> ErrorObject {
 }
 
 impl LegacyServer for ChildServer {
-    fn send(&mut self, line: Line) -> Result<(), ErrorObject> {
+    fn send(&mut self, message: Message) -> Result<(), ErrorObject> {
         match &self.stage {
             Stage::Ended(error) => Err(error.clone()),
             // The next message says why there are no more.
             Stage::Ending(..) | Stage::Running { exited: Some(_), .. } => Ok(()),
-            Stage::Running { .. } => self.put(line),
+            Stage::Running { .. } => self.put(message.line),
         }
     }
 

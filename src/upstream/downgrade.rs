@@ -50,10 +50,10 @@ impl Downgraded {
 }
 
 impl LegacyServer for Downgraded {
-    fn send(&mut self, line: Line) -> Result<(), ErrorObject> {
+    fn send(&mut self, message: Message) -> Result<(), ErrorObject> {
         let untaken =
             |e| ErrorObject::internal("server_unwritable", format!("the MCP server takes no message: {e}"));
-        self.stdin.try_send(line).map_err(untaken)
+        self.stdin.try_send(message.line).map_err(untaken)
     }
 
     async fn next(&mut self) -> Result<FromServer, ErrorObject> {

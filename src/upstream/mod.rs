@@ -22,7 +22,7 @@ pub use self::{
 };
 use crate::{
     era,
-    jsonrpc::{ErrorObject, Line, Message, RequestId},
+    jsonrpc::{ErrorObject, Message, RequestId},
 };
 
 /// A server of revision 2026-07-28: each request stands alone.
@@ -40,7 +40,7 @@ pub trait LegacyServer: Send + 'static {
     ///
     /// # Errors
     /// When the server does not take it, with the answer for whoever waits for one.
-    fn send(&mut self, line: Line) -> Result<(), ErrorObject>;
+    fn send(&mut self, message: Message) -> Result<(), ErrorObject>;
 
     /// The server's next message. Cancel safe.
     ///

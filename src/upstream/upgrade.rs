@@ -297,9 +297,10 @@ impl<S: LegacyServer> Task<S> {
             }
             for output in outputs {
                 match output {
-                    Output::ToServer(line) => {
-                        if let Err(error) = self.server.send(line.clone()) {
-                            self.machine.unsent(&line, &error, Instant::now());
+                    Output::ToServer(message) => {
+                        let kind = message.kind.clone();
+                        if let Err(error) = self.server.send(message) {
+                            self.machine.unsent(&kind, &error, Instant::now());
                         }
                     }
                     Output::ToClient(key, item) => self.put_item(key, item),
@@ -335,7 +336,7 @@ mod tests {
             state::Sealer,
             upgrade::{Capabilities, Lanes},
         },
-        jsonrpc::{Line, Payload, parse},
+        jsonrpc::{Payload, parse},
         session::Limits,
     };
 
@@ -349,8 +350,8 @@ mod tests {
     }
 
     impl LegacyServer for Scripted {
-        fn send(&mut self, line: Line) -> Result<(), ErrorObject> {
-            let got: Value = serde_json::from_str(line.as_str()).unwrap();
+        fn send(&mut self, message: Message) -> Result<(), ErrorObject> {
+            let got: Value = serde_json::from_str(message.line.as_str()).unwrap();
             if got["method"] == "initialize" {
                 let capabilities = json!({ "tools": { "listChanged": true } });
                 let result = json!({ "protocolVersion": "2025-11-25", "capabilities": capabilities });

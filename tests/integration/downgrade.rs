@@ -28,7 +28,7 @@ async fn next(client: &mut Downgraded) -> (Value, Option<RequestId>) {
 
 fn send(client: &mut Downgraded, mut value: Value) {
     value["jsonrpc"] = json!("2.0");
-    client.send(message(&value).line).unwrap();
+    client.send(message(&value)).unwrap();
 }
 
 fn offers() -> Value {

@@ -93,10 +93,10 @@ impl Client {
             log_level: own.get(meta::LOG_LEVEL).map(ToOwned::to_owned),
             progress_token: own.read(meta::PROGRESS_TOKEN),
         };
-        let own = own.to_raw();
+        let own = own.to_line();
         params.set("_meta", own);
         let named = era::named(method, &params);
-        let line = request_line(&id, method, params.to_raw());
+        let line = request_line(&id, method, params.to_line());
         Ok(Request { id, method: method.into(), line, named, meta })
     }
 }
@@ -118,7 +118,7 @@ fn modernize(declared: &mut Object<'_>, revision: LegacyRevision) {
 pub(super) fn without(object: &mut Object<'_>, of: &'static str, member: &str) {
     let changed = object.object(of).ok().and_then(|mut inner| {
         inner.remove(member)?;
-        Some(inner.to_raw())
+        Some(inner.to_line())
     });
     if let Some(changed) = changed {
         object.set(of, changed);

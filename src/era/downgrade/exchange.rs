@@ -48,7 +48,7 @@ pub(super) struct Open {
     /// The server's name for it.
     pub(super) key: Box<str>,
     pub(super) method: &'static str,
-    pub(super) answer: Option<Box<RawValue>>,
+    pub(super) answer: Option<Line>,
 }
 
 impl Exchange {

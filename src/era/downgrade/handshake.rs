@@ -25,7 +25,7 @@ pub(super) fn initialized(
     answer: &Line,
     revision: LegacyRevision,
 ) -> Result<(Line, Offers), serde_json::Error> {
-    let mut answer = Object::parse(answer.as_str())?;
+    let mut answer = Object::of(answer)?;
     let result = answer.object("result")?;
     let mut capabilities = result.object("capabilities")?;
     let offers = Offers::read(&capabilities);
@@ -36,26 +36,26 @@ pub(super) fn initialized(
 
     let mut initialized = Object::default();
     initialized.put("protocolVersion", &revision.as_str());
-    initialized.set("capabilities", capabilities.to_raw());
+    initialized.set("capabilities", capabilities.to_line());
     initialized.set("serverInfo", info);
-    if let Some(instructions) = result.get("instructions") {
-        initialized.set("instructions", instructions.to_owned());
+    if let Some(instructions) = result.line("instructions") {
+        initialized.set("instructions", instructions);
     }
     if !own.is_empty() {
-        initialized.set("_meta", own.to_raw());
+        initialized.set("_meta", own.to_line());
     }
-    let initialized = initialized.to_raw();
+    let initialized = initialized.to_line();
     answer.set("result", initialized);
     Ok((answer.to_line(), offers))
 }
 
 /// What a legacy client can't do without: a name and a version.
-fn server_info(said: Option<&RawValue>) -> Box<RawValue> {
+fn server_info(said: Option<&RawValue>) -> Line {
     const UNKNOWN: &str = "unknown";
     let mut info = said.and_then(|said| Object::parse(said.get()).ok()).unwrap_or_default();
     info.put_if_absent("name", &UNKNOWN);
     info.put_if_absent("version", &UNKNOWN);
-    info.to_raw()
+    info.to_line()
 }
 
 impl Offers {

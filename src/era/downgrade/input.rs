@@ -2,11 +2,11 @@
 //!
 //! Source: revision 2026-07-28, `basic/patterns/mrtr`; revisions 2025-06-18 and 2025-11-25, `client/elicitation`.
 
-use serde_json::{json, value::RawValue};
+use serde_json::value::RawValue;
 
 use super::client::Abilities;
 use crate::{
-    jsonrpc::{ErrorObject, Kind, Message, Object, RequestId},
+    jsonrpc::{ErrorObject, Kind, Line, Message, Object, RequestId},
     mcp::{self, LegacyRevision},
 };
 
@@ -24,7 +24,7 @@ pub(super) struct Question {
     /// The server's name for it.
     pub(super) key: Box<str>,
     pub(super) what: What,
-    params: Box<RawValue>,
+    params: Line,
 }
 
 /// What is asked for.
@@ -43,7 +43,7 @@ impl InputRequired {
     /// Reads what there is of it in a result.
     pub(super) fn read(result: &Object<'_>) -> Result<Self, String> {
         let requests = result.object("inputRequests").map_err(|e| format!("inputRequests: {e}"))?;
-        let questions = requests.members().map(|(key, request)| Question::read(key, request));
+        let questions = requests.lines().map(|(key, request)| Question::read(key, &request));
         let questions: Vec<_> = questions.collect::<Result<_, _>>()?;
         let state = result.get(mcp::REQUEST_STATE).map(ToOwned::to_owned);
         if questions.is_empty() && state.is_none() {
@@ -54,9 +54,9 @@ impl InputRequired {
 }
 
 impl Question {
-    fn read(key: &str, request: &RawValue) -> Result<Self, String> {
+    fn read(key: &str, request: &Line) -> Result<Self, String> {
         let wrong = |e: serde_json::Error| format!("inputRequests[{key:?}]: {e}");
-        let request = Object::parse(request.get()).map_err(wrong)?;
+        let request = Object::of(request).map_err(wrong)?;
         let params = request.object("params").map_err(wrong)?;
         let what = match request.read::<String>("method").as_deref() {
             Some(mcp::ELICIT) if params.read::<String>("mode").as_deref() == Some("url") => {
@@ -70,19 +70,19 @@ impl Question {
             Some(mcp::LIST_ROOTS) => What::Roots,
             _ => return Err(format!("inputRequests[{key:?}]: no such method")),
         };
-        Ok(Self { key: key.into(), what, params: params.to_raw() })
+        Ok(Self { key: key.into(), what, params: params.to_line() })
     }
 
     /// The parameters as a client of `revision` knows them; `id` is that of an elicitation in URL mode.
-    pub(super) fn params(&self, revision: LegacyRevision, id: Option<&str>) -> Box<RawValue> {
-        let Ok(mut params) = Object::parse(self.params.get()) else { return self.params.clone() };
+    pub(super) fn params(&self, revision: LegacyRevision, id: Option<&str>) -> Line {
+        let Ok(mut params) = Object::of(&self.params) else { return self.params.clone() };
         if self.what == What::Form && revision < LegacyRevision::V2025_11_25 {
             params.remove("mode");
         }
         if let Some(id) = id {
             params.put("elicitationId", &id);
         }
-        params.to_raw()
+        params.to_line()
     }
 }
 
@@ -125,17 +125,17 @@ impl Abilities {
 }
 
 /// The error that says which URLs are to be visited before the request is sent again.
-pub(super) fn url_required(id: &RequestId, elicitations: &[Box<RawValue>]) -> Message {
+pub(super) fn url_required(id: &RequestId, elicitations: &[Line]) -> Message {
     let mut error = Object::default();
     error.put("code", &mcp::code::URL_ELICITATION_REQUIRED);
     error.put("message", &"The user has to visit a URL before this request can be completed");
     let mut data = Object::default();
     data.put("elicitations", &elicitations);
-    error.set("data", data.to_raw());
+    error.set("data", data.to_line());
     let mut response = Object::default();
     response.put("jsonrpc", &"2.0");
     response.put("id", id);
-    response.set("error", error.to_raw());
+    response.set("error", error.to_line());
     Message { line: response.to_line(), kind: Kind::Response { id: Some(id.clone()), is_error: true } }
 }
 
@@ -143,7 +143,7 @@ pub(super) fn url_required(id: &RequestId, elicitations: &[Box<RawValue>]) -> Me
 #[derive(Debug)]
 pub(super) enum Reply {
     /// What the server gets.
-    Input(Box<RawValue>),
+    Input(Line),
     /// The end of the call.
     End(Message),
 }
@@ -152,14 +152,14 @@ pub(super) enum Reply {
 /// the user has been cancelled; without anything else the call can't go on.
 pub(super) fn reply(method: &str, answer: &Message, id: &RequestId) -> Reply {
     let read = || {
-        let mut answer = Object::parse(answer.line.as_str()).ok()?;
+        let mut answer = Object::of(&answer.line).ok()?;
         if answer.get("error").is_some() {
             answer.put("id", id);
             let kind = Kind::Response { id: Some(id.clone()), is_error: true };
             return Some(Reply::End(Message { line: answer.to_line(), kind }));
         }
-        let result = answer.get("result")?;
-        Object::parse(result.get()).is_ok().then(|| Reply::Input(result.to_owned()))
+        let result = answer.line("result")?;
+        Object::of(&result).is_ok().then(|| Reply::Input(result.clone()))
     };
     let malformed = || {
         let text = format!("the client's answer to {method} is no object");
@@ -171,6 +171,8 @@ pub(super) fn reply(method: &str, answer: &Message, id: &RequestId) -> Reply {
     }
 }
 
-fn cancelled() -> Box<RawValue> {
-    serde_json::value::to_raw_value(&json!({ "action": "cancel" })).unwrap_or_default()
+fn cancelled() -> Line {
+    let mut result = Object::default();
+    result.put("action", &"cancel");
+    result.to_line()
 }

@@ -64,7 +64,7 @@ impl Downgrade {
         let (Some(client), Some(method)) = (&mut self.client, message.method()) else {
             return Err(ErrorObject::invalid("not_initialized", "initialize comes first").into());
         };
-        let params = era::params(message.line.as_str()).map_err(|e| unusable(&e))?;
+        let params = era::params(&message.line).map_err(|e| unusable(&e))?;
         match method {
             mcp::SET_LEVEL if self.offers.logging => {
                 if !client.set_level(&string(&params, "level")?) {
@@ -92,7 +92,7 @@ impl Downgrade {
     fn call(&mut self, message: Message, now: Instant) -> Result<(), Rejected> {
         let (Some(client), Some(method)) = (&self.client, message.method()) else { return Ok(()) };
         self.exchanges.admit(message.line.len(), self.subscriptions.waiting())?;
-        let mut params = era::params(message.line.as_str()).map_err(|e| unusable(&e))?;
+        let mut params = era::params(&message.line).map_err(|e| unusable(&e))?;
         prepare(method, &mut params);
         let key = self.out.new_call();
         let call = client.request(key, method, params, true)?;
@@ -106,7 +106,7 @@ impl Downgrade {
             let text = "the session has been initialized, or is being initialized";
             return Err(ErrorObject::invalid("already_initialized", text).into());
         }
-        let mut params = era::params(message.line.as_str()).map_err(|e| unusable(&e))?;
+        let mut params = era::params(&message.line).map_err(|e| unusable(&e))?;
         let client = Client::read(&params)?;
         params.retain(|name, _| name == "_meta");
         let key = self.out.new_call();

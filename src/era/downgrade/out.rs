@@ -1,7 +1,5 @@
 //! What the machine wants done.
 
-use serde_json::value::RawValue;
-
 use super::CallKey;
 use crate::{
     era::{Refusal, Request},
@@ -103,7 +101,7 @@ impl Out {
     }
 
     /// Asks the client something for its own request `about`; under which id.
-    pub(super) fn ask(&mut self, method: &str, params: Box<RawValue>, about: &RequestId) -> RequestId {
+    pub(super) fn ask(&mut self, method: &str, params: Line, about: &RequestId) -> RequestId {
         self.questions += 1;
         let id = RequestId::from(self.questions);
         let line = request_line(&id, method, params);
@@ -114,7 +112,7 @@ impl Out {
 }
 
 /// A request whose parameters keep their text.
-pub(super) fn request_line(id: &RequestId, method: &str, params: Box<RawValue>) -> Line {
+pub(super) fn request_line(id: &RequestId, method: &str, params: Line) -> Line {
     let mut request = Object::default();
     request.put("jsonrpc", &"2.0");
     request.put("id", id);

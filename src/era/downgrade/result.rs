@@ -17,12 +17,12 @@ pub(super) enum Outcome {
 
 /// Reads the answer to a call of `method`, which is for the client's request `id`.
 pub(super) fn read(method: &str, answer: &Line, id: &RequestId) -> Result<Outcome, ErrorObject> {
-    let mut answer = Object::parse(answer.as_str()).map_err(malformed)?;
+    let mut answer = Object::of(answer).map_err(malformed)?;
     answer.put("id", id);
-    let Some(result) = answer.remove("result") else {
+    let Some(result) = answer.line("result") else {
         return Ok(Outcome::Complete(answer.to_line())); // an error, which passes as it is
     };
-    let mut result = Object::parse(result.get()).map_err(malformed)?;
+    let mut result = Object::of(&result).map_err(malformed)?;
     match result_type(&mut result)?.as_deref() {
         None | Some("complete") => {}
         Some("input_required") if mcp::may_ask(method) => {
@@ -43,7 +43,7 @@ pub(super) fn read(method: &str, answer: &Line, id: &RequestId) -> Result<Outcom
         mcp::CALL_TOOL => tools::called(&mut result),
         _ => {}
     }
-    answer.set("result", result.to_raw());
+    answer.set("result", result.to_line());
     Ok(Outcome::Complete(answer.to_line()))
 }
 

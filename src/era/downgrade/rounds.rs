@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     crypto, era,
-    jsonrpc::{ErrorObject, Message, Object, RequestId},
+    jsonrpc::{ErrorObject, Line, Message, Object, RequestId},
     mcp::{self, LegacyRevision},
 };
 
@@ -107,7 +107,7 @@ impl Exchanges {
         let Some(exchange) = self.by_id.get_mut(id) else { return };
         let key = cx.out.new_call();
         let line = exchange.line.clone();
-        let call = era::params(line.as_str()).map_err(|e| unusable(&e)).and_then(|mut params| {
+        let call = era::params(&line).map_err(|e| unusable(&e)).and_then(|mut params| {
             prepare(&exchange.method, &mut params);
             let mut responses = Object::default();
             for open in answers {
@@ -116,7 +116,7 @@ impl Exchanges {
                 }
             }
             if !responses.is_empty() {
-                params.set(mcp::INPUT_RESPONSES, responses.to_raw());
+                params.set(mcp::INPUT_RESPONSES, responses.to_line());
             }
             if let Some(state) = state {
                 params.set(mcp::REQUEST_STATE, state);
@@ -151,7 +151,7 @@ fn visit_again(
     exchange: &mut Exchange,
     questions: &[Question],
     revision: LegacyRevision,
-) -> Result<Vec<Box<RawValue>>, ErrorObject> {
+) -> Result<Vec<Line>, ErrorObject> {
     let urls = |question: &Question| match &question.what {
         What::Url(url) => Some(url.clone()),
         _ => None,

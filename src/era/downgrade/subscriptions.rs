@@ -335,18 +335,18 @@ impl Honoured {
 /// The message as a legacy client knows it.
 fn without_subscription(message: &Message) -> Message {
     let read = || {
-        let mut line = Object::parse(message.line.as_str()).ok()?;
+        let mut line = Object::of(&message.line).ok()?;
         let mut params = line.object("params").ok()?;
         let mut own = params.object("_meta").ok()?;
         own.remove(meta::SUBSCRIPTION_ID)?;
-        let own = if own.is_empty() { None } else { Some(own.to_raw()) };
+        let own = if own.is_empty() { None } else { Some(own.to_line()) };
         match own {
             Some(own) => params.set("_meta", own),
             None => {
                 params.remove("_meta");
             }
         }
-        let params = params.to_raw();
+        let params = params.to_line();
         line.set("params", params);
         Some(Message { line: line.to_line(), kind: message.kind.clone() })
     };

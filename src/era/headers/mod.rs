@@ -32,7 +32,7 @@ fn annotated<'a>(
 
 fn arguments(request: &Request) -> Option<Cow<'_, RawValue>> {
     called_tool(request)?;
-    params(request.line.as_str()).ok()?.remove("arguments")
+    params(&request.line).ok()?.remove("arguments")
 }
 
 /// The tool that a `tools/call` names.

@@ -85,9 +85,9 @@ impl ToolHeaders {
 /// A response to `tools/list` without the tools named, which no client may use.
 pub fn without(response: &Line, invalid: &[InvalidTool]) -> Line {
     let read = || {
-        let mut envelope = Object::parse(response.as_str()).ok()?;
-        let result = envelope.get("result")?.to_owned();
-        let mut result = Object::parse(result.get()).ok()?;
+        let mut envelope = Object::of(response).ok()?;
+        let result = envelope.line("result")?;
+        let mut result = Object::of(&result).ok()?;
         let tools: Vec<Box<RawValue>> = result.read("tools")?;
         let is_invalid = |tool: &RawValue| {
             let tool: Option<Tool> = serde_json::from_str(tool.get()).ok();
@@ -95,7 +95,7 @@ pub fn without(response: &Line, invalid: &[InvalidTool]) -> Line {
         };
         let kept: Vec<_> = tools.into_iter().filter(|tool| !is_invalid(tool)).collect();
         result.put("tools", &kept);
-        envelope.set("result", result.to_raw());
+        envelope.set("result", result.to_line());
         Some(envelope.to_line())
     };
     if invalid.is_empty() { response.clone() } else { read().unwrap_or_else(|| response.clone()) }

@@ -8,7 +8,7 @@ use std::{
 use serde_json::value::RawValue;
 
 use crate::{
-    jsonrpc::{Line, Object, RequestId},
+    jsonrpc::{Line, Message, Object, RequestId},
     mcp,
 };
 
@@ -26,7 +26,7 @@ pub(super) struct Ask {
     pub(super) request: Option<RequestId>,
     pub(super) method: Box<str>,
     /// Absent when the server's request has none.
-    pub(super) params: Option<Box<RawValue>>,
+    pub(super) params: Option<Line>,
 }
 
 impl Ask {
@@ -36,13 +36,13 @@ impl Ask {
             if method == mcp::ELICIT {
                 params.remove("elicitationId");
             }
-            params.to_raw()
+            params.to_line()
         });
         Self { request, method: method.into(), params }
     }
 
     fn len(&self) -> usize {
-        self.params.as_ref().map_or(0, |params| params.get().len())
+        self.params.as_ref().map_or(0, Line::len)
     }
 
     fn input_request(&self) -> Object<'_> {
@@ -115,33 +115,33 @@ impl Asks {
     }
 
     /// `inputRequests`.
-    pub(super) fn to_raw(&self) -> Box<RawValue> {
+    pub(super) fn to_line(&self) -> Line {
         let mut out = Object::default();
         for (key, ask) in &self.0 {
-            out.put(key, &ask.input_request());
+            out.set(key, ask.input_request().to_line());
         }
-        out.to_raw()
+        out.to_line()
     }
 
-    /// Takes out what `responses` (`inputResponses`) answer: the lines for the server.
+    /// Takes out what `responses` (`inputResponses`) answer: the messages for the server.
     ///
     /// # Errors
     /// The key of what can't be an answer; then nothing has been taken out.
-    pub(super) fn take_answered(&mut self, responses: &Object<'_>) -> Result<Vec<Line>, String> {
+    pub(super) fn take_answered(&mut self, responses: &Object<'_>) -> Result<Vec<Message>, String> {
         for (key, ask) in &self.0 {
             if responses.get(key).is_some_and(|response| !ask.fits(response)) {
                 return Err(format!("{}[{key:?}] is no answer to {}", mcp::INPUT_RESPONSES, ask.method));
             }
         }
-        let mut lines = Vec::new();
+        let mut answers = Vec::new();
         self.0.retain(|(key, ask)| {
-            let Some(response) = responses.get(key) else { return true };
+            let Some(response) = responses.line(key) else { return true };
             if let Some(id) = &ask.request {
-                lines.push(super::rewrite::result(id, response.to_owned()).line);
+                answers.push(super::rewrite::result(id, response));
             }
             false
         });
-        Ok(lines)
+        Ok(answers)
     }
 }
 

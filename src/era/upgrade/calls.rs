@@ -19,7 +19,7 @@ use crate::{
         Refusal, Request,
         state::{self, Digest},
     },
-    jsonrpc::{self, ErrorObject, Kind, Line, Message, Object, RequestId},
+    jsonrpc::{ErrorObject, Kind, Message, Object, RequestId},
     mcp,
     upstream::Item,
 };
@@ -72,9 +72,9 @@ pub(super) enum Stage {
 #[derive(Debug)]
 pub(super) enum Job {
     /// The request goes to the server.
-    Forward(Line),
+    Forward(Message),
     /// The client's answers do; at the latest then, whatever else runs: the server may be waiting for nothing else.
-    Resume(Vec<Line>, Instant),
+    Resume(Vec<Message>, Instant),
 }
 
 impl Call {
@@ -99,8 +99,8 @@ impl Call {
 
     fn queued_bytes(&self) -> usize {
         match &self.stage {
-            Stage::Queued(Job::Forward(line)) => line.len(),
-            Stage::Queued(Job::Resume(lines, _)) => lines.iter().map(Line::len).sum(),
+            Stage::Queued(Job::Forward(message)) => message.line.len(),
+            Stage::Queued(Job::Resume(answers, _)) => answers.iter().map(|answer| answer.line.len()).sum(),
             _ => 0,
         }
     }
@@ -213,12 +213,12 @@ impl Upgrade {
     /// Takes in a request that the server has not seen.
     pub(super) fn enter(&mut self, key: CallKey, request: Request, now: Instant) {
         let number = self.next_number();
-        let line = match rewrite::to_legacy(&request, &number.into()) {
-            Ok(line) => line,
+        let message = match rewrite::to_legacy(&request, &number.into()) {
+            Ok(message) => message,
             Err(refusal) => return self.refuse(key, &request.id, &refusal),
         };
         let queued: usize = self.calls.iter().map(|(_, call)| call.queued_bytes()).sum();
-        if self.calls.by_number.len() >= MAX_WAITING || queued + line.len() > MAX_WAITING_BYTES {
+        if self.calls.by_number.len() >= MAX_WAITING || queued + message.line.len() > MAX_WAITING_BYTES {
             return self.answer(key, too_many().response(Some(&request.id)));
         }
         let suspends = mcp::may_ask(&request.method) && self.setup.capabilities.answers();
@@ -245,7 +245,7 @@ impl Upgrade {
         };
         self.calls.by_number.insert(number, call);
         self.calls.attach(number, key);
-        self.calls.enqueue(number, Job::Forward(line));
+        self.calls.enqueue(number, Job::Forward(message));
         self.take_turns(now);
     }
 
@@ -263,7 +263,7 @@ impl Upgrade {
         call.turn = turn;
         call.silent_until = silent_until;
         match std::mem::replace(&mut call.stage, Stage::Running) {
-            Stage::Queued(Job::Forward(line)) => {
+            Stage::Queued(Job::Forward(message)) => {
                 if call.digest.is_some() && self.ask_held(number, now) {
                     return;
                 }
@@ -271,14 +271,14 @@ impl Upgrade {
                 if let Some(call) = self.calls.get_mut(number) {
                     call.at_server = true;
                 }
-                self.tell(line);
+                self.tell(message);
             }
-            Stage::Queued(Job::Resume(lines, _)) => {
+            Stage::Queued(Job::Resume(answers, _)) => {
                 if !call.asks.is_empty() {
                     call.stage = Stage::Gathering(now + super::suspension::TOGETHER);
                 }
                 self.tell_level(now);
-                self.tell_all(lines);
+                self.tell_all(answers);
             }
             other => call.stage = other,
         }
@@ -300,7 +300,7 @@ impl Upgrade {
     }
 
     /// The server has answered a call.
-    pub(super) fn call_answered(&mut self, number: u64, answer: Answer, now: Instant) {
+    pub(super) fn call_answered(&mut self, number: u64, answer: &Answer, now: Instant) {
         let Some(call) = self.calls.get_mut(number).filter(|call| call.at_server) else {
             log::debug!("an answer of the MCP server's is dropped: nobody waits for it any more");
             return;
@@ -310,10 +310,10 @@ impl Upgrade {
                 call.stage = Stage::Suspended { serial, until };
                 return self.keep_early(number, answer);
             }
-            Stage::Queued(Job::Resume(lines, _)) => self.tell_all(lines),
+            Stage::Queued(Job::Resume(answers, _)) => self.tell_all(answers),
             _ => {}
         }
-        self.conclude(number, &answer, now);
+        self.conclude(number, answer, now);
     }
 
     /// Answers a call, unless the answer is a question.
@@ -355,8 +355,8 @@ impl Upgrade {
     /// Ends a call that nobody waits for: what the server asks on its account fails, and so does the call.
     pub(super) fn drop_call(&mut self, number: u64, why: &ErrorObject, now: Instant) {
         let Some(mut call) = self.calls.remove(number) else { return };
-        if let Stage::Queued(Job::Resume(lines, _)) = call.stage {
-            self.tell_all(lines);
+        if let Stage::Queued(Job::Resume(answers, _)) = call.stage {
+            self.tell_all(answers);
         }
         for ask in call.asks.take() {
             self.fail_ask(&ask, why);
@@ -365,14 +365,14 @@ impl Upgrade {
             let mut params = Object::default();
             params.put("requestId", &number);
             params.put("reason", &why.message);
-            self.tell(jsonrpc::notification(mcp::CANCELLED, &params));
+            self.notify(mcp::CANCELLED, &params, Some(number.into()));
         }
         self.take_turns(now);
     }
 
     pub(super) fn fail_ask(&mut self, ask: &Ask, why: &ErrorObject) {
         if let Some(id) = &ask.request {
-            self.tell(why.response(Some(id)).line);
+            self.tell(why.response(Some(id)));
         }
     }
 

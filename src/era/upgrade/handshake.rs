@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 
 use super::{capabilities::Capabilities, results};
 use crate::{
-    jsonrpc::{Line, Object, RequestId},
+    jsonrpc::{Line, Message, Object, RequestId},
     mcp::{self, LegacyRevision},
 };
 
@@ -14,7 +14,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Face {
     /// The result of `server/discover`.
-    pub(super) discovered: Box<RawValue>,
+    pub(super) discovered: Line,
     pub(super) info: Option<Box<RawValue>>,
     /// Resources can be subscribed to.
     pub(super) subscribes: bool,
@@ -25,7 +25,7 @@ pub(super) struct Face {
 }
 
 /// The first request of a legacy session.
-pub(super) fn initialize(id: &RequestId, capabilities: &Capabilities, client: Option<&RawValue>) -> Line {
+pub(super) fn initialize(id: &RequestId, capabilities: &Capabilities, client: Option<&RawValue>) -> Message {
     let mut params = Object::default();
     params.put("protocolVersion", &LegacyRevision::LATEST.as_str());
     params.set("capabilities", capabilities.to_legacy());
@@ -33,7 +33,7 @@ pub(super) fn initialize(id: &RequestId, capabilities: &Capabilities, client: Op
         Some(client) => params.set("clientInfo", client.to_owned()),
         None => params.put("clientInfo", &own_info()),
     }
-    super::rewrite::request(id, mcp::INITIALIZE, params.to_raw())
+    super::rewrite::request(id, mcp::INITIALIZE, params.to_line())
 }
 
 fn own_info() -> serde_json::Value {
@@ -69,24 +69,20 @@ impl Face {
 }
 
 /// Tasks can't be bridged; all else that the server declares can.
-fn discovered(
-    mut result: Object<'_>,
-    mut capabilities: Object<'_>,
-    info: Option<&RawValue>,
-) -> Box<RawValue> {
+fn discovered(mut result: Object<'_>, mut capabilities: Object<'_>, info: Option<&RawValue>) -> Line {
     capabilities.remove("tasks");
     let extensions = capabilities.object("extensions").ok().map(|mut extensions| {
         extensions.remove(mcp::TASKS_EXTENSION);
-        (extensions.is_empty(), extensions.to_raw())
+        (extensions.is_empty(), extensions.to_line())
     });
     match extensions {
         Some((false, extensions)) => capabilities.set("extensions", extensions),
         _ => drop(capabilities.remove("extensions")),
     }
     result.put("supportedVersions", &[mcp::MODERN_REVISION]);
-    result.set("capabilities", capabilities.to_raw());
+    result.set("capabilities", capabilities.to_line());
     results::complete(&mut result, mcp::DISCOVER, info);
-    result.to_raw()
+    result.to_line()
 }
 
 #[cfg(test)]
@@ -104,7 +100,7 @@ mod tests {
         )
         .unwrap();
         assert_eq!(
-            face.discovered.get(),
+            face.discovered.as_str(),
             concat!(
                 r#"{"instructions":"i","x":1e400,"supportedVersions":["2026-07-28"],"capabilities":{"tools":"#,
                 r#"{"listChanged":true},"resources":{"subscribe":false},"z":{},"extensions":{"a/b":{"n":1.0}}},"#,
@@ -119,7 +115,7 @@ mod tests {
     fn a_server_that_says_little_is_taken_as_it_is() {
         let face =
             Face::read(r#"{"protocolVersion":"2025-11-25","capabilities":{"extensions":{}}}"#).unwrap();
-        let discovered: Value = serde_json::from_str(face.discovered.get()).unwrap();
+        let discovered: Value = serde_json::from_str(face.discovered.as_str()).unwrap();
         assert_eq!(discovered["capabilities"], json!({}));
         assert!(face.info.is_none() && discovered.get("_meta").is_none());
         assert!(Face::read("{}").unwrap_err().contains("revision"));

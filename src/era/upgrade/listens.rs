@@ -263,7 +263,7 @@ impl Upgrade {
             let server = self.face().and_then(|face| face.info.as_deref());
             results::complete(&mut result, mcp::LISTEN, server);
             rewrite::put_subscription(&mut result, &id);
-            let result = result.to_raw();
+            let result = result.to_line();
             self.answer(key, rewrite::result(&id, result));
         }
     }

@@ -20,6 +20,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use serde::Serialize;
 use serde_json::{json, value::RawValue};
 
 use self::{
@@ -33,7 +34,7 @@ use self::{
 pub use self::{capabilities::Capabilities, suspension::not_good};
 use super::{Refusal, Request, state::Sealer};
 use crate::{
-    jsonrpc::{self, ErrorObject, Kind, Line, Message, Payload, RequestId},
+    jsonrpc::{self, ErrorObject, Kind, Message, RequestId},
     mcp,
     session::Limits,
     upstream::{FromServer, Item},
@@ -84,8 +85,8 @@ pub struct Setup {
 /// What is to be done.
 #[derive(Debug, Clone)]
 pub enum Output {
-    /// Send a line to the server.
-    ToServer(Line),
+    /// Send a message to the server.
+    ToServer(Message),
     /// Pass a message to a call.
     ToClient(CallKey, Item),
     /// A call has ended, and there is no answer to it.
@@ -132,7 +133,7 @@ impl Upgrade {
     pub fn new(setup: Setup, now: Instant) -> Self {
         let number = 1;
         let client = setup.client_info.as_deref();
-        let line = handshake::initialize(&number.into(), &setup.capabilities, client);
+        let initialize = handshake::initialize(&number.into(), &setup.capabilities, client);
         let patience = setup.limits.silence.unwrap_or(setup.limits.total).min(setup.limits.total);
         Self {
             setup,
@@ -144,7 +145,7 @@ impl Upgrade {
             own: HashMap::new(),
             level: None,
             numbers: number,
-            out: vec![Output::ToServer(line)],
+            out: vec![Output::ToServer(initialize)],
         }
     }
 
@@ -219,8 +220,8 @@ impl Upgrade {
                 None => log::debug!("an answer of the MCP server's to no request is dropped"),
             },
             Kind::Request { id, method, .. } if &**method == mcp::PING => {
-                let pong = rewrite::result(id, raw(&json!({})));
-                self.tell(pong.line);
+                let pong = jsonrpc::result(id, &json!({}));
+                self.tell(pong);
             }
             Kind::Request { .. } => self.asked(&message, about.as_ref(), now),
             Kind::Notification { method, about: subject } => match (&**method, subject) {
@@ -234,17 +235,13 @@ impl Upgrade {
         }
     }
 
-    /// The server has not taken a line, and `error` is the answer for whoever waits for one.
-    pub fn unsent(&mut self, line: &Line, error: &ErrorObject, now: Instant) {
-        let kind = match jsonrpc::parse(line.bytes().clone()) {
-            Ok(Payload::Single(message)) => message.kind,
-            _ => return,
-        };
+    /// The server has not taken a message of this kind, and `error` is the answer for whoever waits for one.
+    pub fn unsent(&mut self, kind: &Kind, error: &ErrorObject, now: Instant) {
         match kind {
             Kind::Request { id, .. } => {
                 let Some(number) = id.as_u64() else { return };
                 let Some(call) = self.calls.get_mut(number) else {
-                    return self.answered(number, &error.response(Some(&id)), now);
+                    return self.answered(number, &error.response(Some(id)), now);
                 };
                 call.at_server = false;
                 self.fail_call(number, error, now);
@@ -265,14 +262,14 @@ impl Upgrade {
                 self.subscribed(&uri, matches!(answer, Answer::Result(_)), now);
             }
             Some((Own::Other, _)) => {}
-            None => self.call_answered(number, answer, now),
+            None => self.call_answered(number, &answer, now),
         }
     }
 
     fn opened(&mut self, answer: &Answer, now: Instant) {
         let face = match answer {
-            Answer::Result(result) => Face::read(result.get()),
-            Answer::Error(error) => Err(format!("it refuses initialize: {}", error.get())),
+            Answer::Result(result) => Face::read(result.as_str()),
+            Answer::Error(error) => Err(format!("it refuses initialize: {}", error.as_str())),
         };
         let reason = if answer.code() == Some(i64::from(mcp::code::UNSUPPORTED_VERSION)) {
             NOT_LEGACY
@@ -282,7 +279,7 @@ impl Upgrade {
         match face {
             Ok(face) => {
                 self.opening = Opening::Open(face);
-                self.tell(jsonrpc::notification(mcp::INITIALIZED, &json!({})));
+                self.notify(mcp::INITIALIZED, &json!({}), None);
                 for (key, request) in std::mem::take(&mut self.waiting) {
                     self.admit(key, request, now);
                 }
@@ -346,19 +343,27 @@ impl Upgrade {
         self.numbers
     }
 
-    fn tell(&mut self, line: Line) {
-        self.out.push(Output::ToServer(line));
+    fn tell(&mut self, message: Message) {
+        self.out.push(Output::ToServer(message));
     }
 
-    fn tell_all(&mut self, lines: Vec<Line>) {
-        self.out.extend(lines.into_iter().map(Output::ToServer));
+    fn tell_all(&mut self, messages: Vec<Message>) {
+        self.out.extend(messages.into_iter().map(Output::ToServer));
+    }
+
+    /// Tells the server something of the bridge's own.
+    fn notify(&mut self, method: &str, params: &impl Serialize, about: Option<RequestId>) {
+        let kind = Kind::Notification { method: method.into(), about };
+        self.tell(Message { line: jsonrpc::notification(method, params), kind });
     }
 
     /// Asks the server something of the bridge's own.
     fn ask_server(&mut self, own: Own, method: &str, params: &serde_json::Value, now: Instant) {
         let number = self.next_number();
         self.own.insert(number, (own, now + OWN_WITHIN));
-        self.tell(jsonrpc::request(&number.into(), method, params));
+        let id = RequestId::from(number);
+        let line = jsonrpc::request(&id, method, params);
+        self.tell(Message { line, kind: Kind::Request { id, method: method.into(), progress_token: None } });
     }
 
     fn pass(&mut self, key: CallKey, message: Message) {
@@ -376,7 +381,7 @@ impl Upgrade {
     /// No client answers what the server asks.
     fn refuse_ask(&mut self, ask: &Ask) {
         if let Some(id) = &ask.request {
-            self.tell(Refusal::MethodNotFound(ask.method.clone()).response(Some(id)).line);
+            self.tell(Refusal::MethodNotFound(ask.method.clone()).response(Some(id)));
         }
     }
 }
@@ -406,8 +411,4 @@ fn is_legacy_only(method: &str) -> bool {
 
 fn too_many() -> ErrorObject {
     ErrorObject::internal("too_many_requests", "too many requests of this client are in flight")
-}
-
-fn raw(value: &serde_json::Value) -> Box<RawValue> {
-    RawValue::from_string(value.to_string()).unwrap_or_default()
 }

@@ -9,11 +9,11 @@ use crate::{
     mcp::{self, meta},
 };
 
-/// What a response says, as JSON text.
+/// What a response says. It shares the memory of the response.
 #[derive(Debug)]
 pub(super) enum Answer {
-    Result(Box<RawValue>),
-    Error(Box<RawValue>),
+    Result(Line),
+    Error(Line),
 }
 
 impl Answer {
@@ -27,16 +27,24 @@ impl Answer {
             error: Option<&'a RawValue>,
         }
         match serde_json::from_str::<Response>(line.as_str()) {
-            Ok(Response { error: Some(error), .. }) => Self::Error(error.to_owned()),
-            Ok(Response { result: Some(result), .. }) => Self::Result(result.to_owned()),
-            _ => Self::Result(Box::default()),
+            Ok(Response { error: Some(error), .. }) => Self::Error(line.part(error)),
+            Ok(Response { result: Some(result), .. }) => Self::Result(line.part(result)),
+            _ => Self::Result(line.part(RawValue::NULL)),
+        }
+    }
+
+    /// A copy that holds no more memory than it needs.
+    pub(super) fn detached(&self) -> Self {
+        match self {
+            Self::Result(result) => Self::Result(result.detached()),
+            Self::Error(error) => Self::Error(error.detached()),
         }
     }
 
     /// The code of an error.
     pub(super) fn code(&self) -> Option<i64> {
         let Self::Error(error) = self else { return None };
-        Object::parse(error.get()).ok()?.read("code")
+        Object::of(error).ok()?.read("code")
     }
 
     /// Whether the request has failed: with an error, or a tool with a result that says so.
@@ -44,24 +52,24 @@ impl Answer {
         match self {
             Self::Error(_) => true,
             Self::Result(result) => {
-                Object::parse(result.get()).is_ok_and(|result| result.read("isError") == Some(true))
+                Object::of(result).is_ok_and(|result| result.read("isError") == Some(true))
             }
         }
     }
 
     /// The elicitations by URL that must come first (2025-11-25, -32042): parameters of each.
-    pub(super) fn visits(&self) -> Option<Vec<Box<RawValue>>> {
+    pub(super) fn visits(&self) -> Option<Vec<Line>> {
         let Self::Error(error) = self else { return None };
         if self.code()? != i64::from(mcp::code::URL_ELICITATION_REQUIRED) {
             return None;
         }
-        let error = Object::parse(error.get()).ok()?;
+        let error = Object::of(error).ok()?;
         let data = error.object("data").ok()?;
         let elicitations: Vec<&RawValue> = data.read("elicitations")?;
         let params = elicitations.into_iter().map(|params| {
             let mut params = Object::parse(params.get()).ok()?;
             params.put_if_absent("mode", &"url");
-            Some(params.to_raw())
+            Some(params.to_line())
         });
         params.collect::<Option<Vec<_>>>().filter(|params| !params.is_empty())
     }
@@ -71,14 +79,14 @@ impl Answer {
         match self {
             Self::Error(error) => rewrite::error(id, to_modern_error(error)),
             Self::Result(result) => {
-                let Ok(mut object) = Object::parse(result.get()) else {
+                let Ok(mut object) = Object::of(result) else {
                     return rewrite::result(id, result.clone());
                 };
                 complete(&mut object, method, server);
                 if method == mcp::LIST_TOOLS {
                     hide_tasks(&mut object);
                 }
-                rewrite::result(id, object.to_raw())
+                rewrite::result(id, object.to_line())
             }
         }
     }
@@ -114,24 +122,24 @@ fn without_tasks(tool: &RawValue) -> Option<Box<RawValue>> {
 }
 
 /// Codes that mean something else in 2026-07-28, or nothing any more, are replaced.
-fn to_modern_error(error: &RawValue) -> Box<RawValue> {
+fn to_modern_error(error: &Line) -> Line {
     const TAKEN: std::ops::RangeInclusive<i64> = -32099..=-32020;
-    let Ok(mut object) = Object::parse(error.get()) else { return error.to_owned() };
+    let Ok(mut object) = Object::of(error) else { return error.clone() };
     match object.read::<i64>("code") {
         Some(number) if number == i64::from(mcp::code::RESOURCE_NOT_FOUND) => {
             object.put("code", &code::INVALID_PARAMS);
-            object.to_raw()
+            object.to_line()
         }
         Some(number) if TAKEN.contains(&number) => {
             let mut data = Object::default();
             data.put("source", &"mcp-bridge");
             data.put("reason", &"legacy_error");
-            data.set("error", error.to_owned());
+            data.set("error", error.clone());
             object.put("code", &code::INTERNAL_ERROR);
-            object.set("data", data.to_raw());
-            object.to_raw()
+            object.set("data", data.to_line());
+            object.to_line()
         }
-        _ => error.to_owned(),
+        _ => error.clone(),
     }
 }
 
@@ -152,8 +160,8 @@ mod tests {
     use super::*;
 
     fn answer(member: &str, text: &str) -> Answer {
-        let raw = RawValue::from_string(text.to_owned()).unwrap();
-        if member == "error" { Answer::Error(raw) } else { Answer::Result(raw) }
+        let line = RawValue::from_string(text.to_owned()).unwrap().into();
+        if member == "error" { Answer::Error(line) } else { Answer::Result(line) }
     }
 
     fn modern(member: &str, text: &str, method: &str) -> String {

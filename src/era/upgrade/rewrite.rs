@@ -1,7 +1,5 @@
 //! Messages of one era with the envelope of the other.
 
-use serde_json::value::RawValue;
-
 use crate::{
     era::{Refusal, Request},
     jsonrpc::{Kind, Line, Message, Object, RequestId},
@@ -13,17 +11,18 @@ const OF_THE_SENDER: [&str; 4] =
     [meta::PROTOCOL_VERSION, meta::CLIENT_INFO, meta::CLIENT_CAPABILITIES, meta::LOG_LEVEL];
 
 /// A request with parameters that are JSON already.
-pub(super) fn request(id: &RequestId, method: &str, params: Box<RawValue>) -> Line {
+pub(super) fn request(id: &RequestId, method: &str, params: Line) -> Message {
     let mut out = Object::default();
     out.put("jsonrpc", &"2.0");
     out.put("id", id);
     out.put("method", &method);
     out.set("params", params);
-    out.to_line()
+    let kind = Kind::Request { id: id.clone(), method: method.into(), progress_token: None };
+    Message { line: out.to_line(), kind }
 }
 
 /// A response whose `member` (`result` or `error`) is JSON already.
-fn response(id: &RequestId, member: &'static str, value: Box<RawValue>) -> Message {
+fn response(id: &RequestId, member: &'static str, value: Line) -> Message {
     let mut out = Object::default();
     out.put("jsonrpc", &"2.0");
     out.put("id", id);
@@ -35,19 +34,19 @@ fn response(id: &RequestId, member: &'static str, value: Box<RawValue>) -> Messa
 }
 
 /// A successful response.
-pub(super) fn result(id: &RequestId, result: Box<RawValue>) -> Message {
+pub(super) fn result(id: &RequestId, result: Line) -> Message {
     response(id, "result", result)
 }
 
 /// A response that says what went wrong.
-pub(super) fn error(id: &RequestId, error: Box<RawValue>) -> Message {
+pub(super) fn error(id: &RequestId, error: Line) -> Message {
     response(id, "error", error)
 }
 
 /// A modern request as a legacy server takes it, under an id of the bridge's own, which is the progress token too.
-pub(super) fn to_legacy(request: &Request, id: &RequestId) -> Result<Line, Refusal> {
+pub(super) fn to_legacy(request: &Request, id: &RequestId) -> Result<Message, Refusal> {
     let unusable = |e: serde_json::Error| Refusal::InvalidParams(e.to_string());
-    let mut outer = Object::parse(request.line.as_str()).map_err(unusable)?;
+    let mut outer = Object::of(&request.line).map_err(unusable)?;
     let mut params = outer.object("params").map_err(unusable)?;
     params.remove(mcp::INPUT_RESPONSES);
     params.remove(mcp::REQUEST_STATE);
@@ -60,23 +59,25 @@ pub(super) fn to_legacy(request: &Request, id: &RequestId) -> Result<Line, Refus
         Some(_) => about.put(meta::PROGRESS_TOKEN, id),
         None => drop(about.remove(meta::PROGRESS_TOKEN)),
     }
-    let about = (!about.is_empty()).then(|| about.to_raw());
+    let about = (!about.is_empty()).then(|| about.to_line());
     match about {
         Some(about) => params.set("_meta", about),
         None => drop(params.remove("_meta")),
     }
-    let params = params.to_raw();
+    let params = params.to_line();
     outer.put("id", id);
     outer.set("params", params);
-    Ok(outer.to_line())
+    let progress_token = request.meta.progress_token.as_ref().map(|_| id.clone());
+    let kind = Kind::Request { id: id.clone(), method: request.method.clone(), progress_token };
+    Ok(Message { line: outer.to_line(), kind })
 }
 
 /// A notification with `change` made to its parameters; `None` when it has none that can be changed.
 pub(super) fn notification(message: &Message, change: impl FnOnce(&mut Object<'_>)) -> Option<Message> {
-    let mut outer = Object::parse(message.line.as_str()).ok()?;
+    let mut outer = Object::of(&message.line).ok()?;
     let mut params = outer.object("params").ok()?;
     change(&mut params);
-    let params = params.to_raw();
+    let params = params.to_line();
     outer.set("params", params);
     Some(Message { line: outer.to_line(), kind: message.kind.clone() })
 }
@@ -90,7 +91,7 @@ pub(super) fn put_subscription(of: &mut Object<'_>, id: &RequestId) {
 pub(super) fn put_meta(of: &mut Object<'_>, change: impl FnOnce(&mut Object<'_>)) {
     let Ok(mut about) = of.object("_meta") else { return };
     change(&mut about);
-    let about = about.to_raw();
+    let about = about.to_line();
     of.set("_meta", about);
 }
 
@@ -105,7 +106,7 @@ mod tests {
         let text = r#"{"id":"x","jsonrpc":"2.0","method":"tools/call","params":PARAMS,"more":1e400}"#;
         let text = text.replace("PARAMS", params).replace("META", meta);
         let Ok(Payload::Single(message)) = parse(text.into()) else { panic!("{params}") };
-        to_legacy(&Request::read(message).unwrap(), &RequestId::from(7)).unwrap().as_str().to_owned()
+        to_legacy(&Request::read(message).unwrap(), &RequestId::from(7)).unwrap().line.as_str().to_owned()
     }
 
     #[test]

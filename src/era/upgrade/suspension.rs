@@ -4,8 +4,6 @@
 
 use std::time::{Duration, Instant};
 
-use serde_json::{json, value::RawValue};
-
 use super::{
     CallKey, Output, Upgrade,
     asks::Ask,
@@ -39,7 +37,7 @@ impl Upgrade {
     /// The server asks the client something.
     pub(super) fn asked(&mut self, message: &Message, about: Option<&RequestId>, now: Instant) {
         let (Some(id), Some(method)) = (message.request_id(), message.method()) else { return };
-        let outer = Object::parse(message.line.as_str()).unwrap_or_default();
+        let outer = Object::of(&message.line).unwrap_or_default();
         let has_params = outer.get("params").is_some();
         let params = outer.object("params").unwrap_or_default();
         let verdict = self.setup.capabilities.judge(method, &params);
@@ -107,9 +105,9 @@ impl Upgrade {
     }
 
     /// The client must visit these URLs before the call can succeed; then it is sent again.
-    pub(super) fn ask_visits(&mut self, number: u64, visits: &[Box<RawValue>], now: Instant) {
+    pub(super) fn ask_visits(&mut self, number: u64, visits: &[Line], now: Instant) {
         for params in visits {
-            let params = Object::parse(params.get()).unwrap_or_default();
+            let params = Object::of(params).unwrap_or_default();
             self.ask(number, Ask::new(None, mcp::ELICIT, Some(params)), now);
         }
         self.suspend(number, now);
@@ -143,9 +141,9 @@ impl Upgrade {
         call.stage = Stage::Suspended { serial, until };
         let mut result = Object::default();
         result.put("resultType", &"input_required");
-        result.set("inputRequests", call.asks.to_raw());
+        result.set("inputRequests", call.asks.to_line());
         result.put(mcp::REQUEST_STATE, &state);
-        let answer = rewrite::result(&call.id, result.to_raw());
+        let answer = rewrite::result(&call.id, result.to_line());
         if let Some(key) = self.calls.detach(number) {
             self.out.push(Output::ToClient(key, Item { message: answer, last: true }));
         }
@@ -178,17 +176,16 @@ impl Upgrade {
     }
 
     /// The answer to a suspended call waits for its client, too.
-    pub(super) fn keep_early(&mut self, number: u64, answer: Answer) {
+    pub(super) fn keep_early(&mut self, number: u64, answer: &Answer) {
         let size = |answer: &Answer| match answer {
-            Answer::Result(text) | Answer::Error(text) => text.get().len(),
+            Answer::Result(text) | Answer::Error(text) => text.len(),
         };
         let kept: usize = self.calls.iter().filter_map(|(_, call)| call.early.as_ref()).map(size).sum();
-        let answer = if kept + size(&answer) > MAX_EARLY_BYTES {
-            let error = json!({ "code": -32603, "message": "too much waits for clients that do not come back",
-                "data": { "source": "mcp-bridge", "reason": "too_large" } });
-            Answer::Error(super::raw(&error))
+        let answer = if kept + size(answer) > MAX_EARLY_BYTES {
+            let text = "too much waits for clients that do not come back";
+            Answer::read(&ErrorObject::internal("too_large", text).response(None).line)
         } else {
-            answer
+            answer.detached()
         };
         if let Some(call) = self.calls.get_mut(number) {
             call.early = Some(answer);
@@ -198,7 +195,7 @@ impl Upgrade {
     /// A client comes back with answers.
     pub(super) fn retry(&mut self, key: CallKey, request: Request, state: &str, now: Instant) {
         match self.take_answers(&request, state, now) {
-            Ok((number, lines)) => self.go_on(number, lines, key, request, now),
+            Ok((number, answers)) => self.go_on(number, answers, key, request, now),
             Err(refusal) => self.refuse(key, &request.id, &refusal),
         }
     }
@@ -210,7 +207,7 @@ impl Upgrade {
         request: &Request,
         state: &str,
         now: Instant,
-    ) -> Result<(u64, Vec<Line>), Refusal> {
+    ) -> Result<(u64, Vec<Message>), Refusal> {
         let digest = state::digest(request).map_err(|e| Refusal::InvalidParams(no_digest(&e).message))?;
         let holder = Holder { principal: &self.setup.principal, request: &digest };
         let ticket = self.setup.sealer.open(state, now, holder);
@@ -221,20 +218,20 @@ impl Upgrade {
         let (number, call) = found.ok_or_else(not_good)?;
         let unusable =
             |e: serde_json::Error| Refusal::InvalidParams(format!("{}: {e}", mcp::INPUT_RESPONSES));
-        let outer = Object::parse(request.line.as_str()).map_err(unusable)?;
+        let outer = Object::of(&request.line).map_err(unusable)?;
         let params = outer.object("params").map_err(unusable)?;
         let responses = params.object(mcp::INPUT_RESPONSES).map_err(unusable)?;
-        let lines = call.asks.take_answered(&responses).map_err(Refusal::InvalidParams)?;
-        Ok((number, lines))
+        let answers = call.asks.take_answered(&responses).map_err(Refusal::InvalidParams)?;
+        Ok((number, answers))
     }
 
-    fn go_on(&mut self, number: u64, lines: Vec<Line>, key: CallKey, request: Request, now: Instant) {
+    fn go_on(&mut self, number: u64, answers: Vec<Message>, key: CallKey, request: Request, now: Instant) {
         let until = now.checked_add(self.setup.limits.total);
         let Some(call) = self.calls.get_mut(number) else { return };
         let at_server = call.at_server;
         if call.asks.is_empty() && !at_server {
             self.calls.remove(number);
-            self.tell_all(lines);
+            self.tell_all(answers);
             return self.enter(key, request, now);
         }
         call.id = request.id;
@@ -245,13 +242,13 @@ impl Upgrade {
         let asks_more = !call.asks.is_empty();
         self.calls.attach(number, key);
         if let Some(answer) = early {
-            self.tell_all(lines);
+            self.tell_all(answers);
             self.conclude(number, &answer, now);
         } else if asks_more {
-            self.tell_all(lines);
+            self.tell_all(answers);
             self.suspend(number, now);
         } else {
-            self.calls.enqueue(number, Job::Resume(lines, now + TURN_WITHIN));
+            self.calls.enqueue(number, Job::Resume(answers, now + TURN_WITHIN));
             self.take_turns(now);
         }
     }

@@ -2,7 +2,7 @@
 
 mod random;
 
-use serde_json::{Value, json};
+use serde_json::{Value, json, value::to_raw_value};
 
 use super::*;
 use crate::{
@@ -28,8 +28,13 @@ fn message(value: &Value) -> Message {
     }
 }
 
-fn value(message: &Line) -> Value {
-    serde_json::from_str(message.as_str()).unwrap()
+/// What a message says, which must be of the kind that it is said to be of.
+fn value(message: &Message) -> Value {
+    match parse(message.line.bytes().clone()) {
+        Ok(Payload::Single(read)) if read.kind == message.kind => {}
+        other => panic!("{message:?}: {other:?}"),
+    }
+    serde_json::from_str(message.line.as_str()).unwrap()
 }
 
 /// A request with what each modern one says of itself.
@@ -43,7 +48,7 @@ fn modern(mut request: Value, declared: &Value) -> Request {
 
 fn setup(declared: &Value, lanes: Lanes) -> Setup {
     Setup {
-        capabilities: Capabilities::read(&raw(declared)),
+        capabilities: Capabilities::read(&to_raw_value(declared).unwrap()),
         client_info: None,
         lanes,
         limits: LIMITS,
@@ -68,7 +73,7 @@ impl Stage {
                 serde_json::from_str::<Value>(id).unwrap()
             };
             self.out.push(match output {
-                Output::ToServer(line) => (Side::Server, value(&line)),
+                Output::ToServer(message) => (Side::Server, value(&message)),
                 Output::ToClient(_, item) => {
                     let Ok(Payload::Single(read)) = parse(item.message.line.bytes().clone()) else {
                         panic!()
@@ -77,7 +82,7 @@ impl Stage {
                         read.kind, item.message.kind,
                         "what is known of a message is what its text says"
                     );
-                    (Side::Client, value(&item.message.line))
+                    (Side::Client, value(&item.message))
                 }
                 Output::Ended(key) => (Side::Client, json!({ "ended": id(key, &self.keys) })),
             });
@@ -140,7 +145,7 @@ const OPENING: &str = r#"
 
 /// A script on a session that is open, with a server that declares these capabilities.
 fn play(name: &str, declared: Value, lanes: Lanes, server: &str, script: &str) {
-    let told = Capabilities::read(&raw(&declared)).to_legacy();
+    let told = Capabilities::read(&to_raw_value(&declared).unwrap()).to_legacy();
     let initialize = format!(
         r#"{{"jsonrpc":"2.0","id":"$init","method":"initialize","params":{{"protocolVersion":"2025-11-25",
         "capabilities":{told},"clientInfo":{{"name":"mcp-bridge","version":"$_"}}}}}}"#
@@ -726,7 +731,7 @@ fn what_the_server_does_not_take_fails_and_what_it_waits_for_is_its_end() {
     for request in [json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call" }), listen] {
         stage.sends(Side::Client, request, now);
         let (_, sent) = stage.out().pop().unwrap();
-        stage.machine.unsent(&message(&sent).line, &error, now);
+        stage.machine.unsent(&message(&sent).kind, &error, now);
         stage.collect();
         heard.extend(stage.out());
     }
@@ -737,6 +742,6 @@ fn what_the_server_does_not_take_fails_and_what_it_waits_for_is_its_end() {
         (*side, &acknowledged["params"]["notifications"]["resourceSubscriptions"]),
         (Side::Client, &json!([]))
     );
-    stage.machine.unsent(&message(&json!({ "jsonrpc": "2.0", "id": 9, "result": {} })).line, &error, now);
+    stage.machine.unsent(&message(&json!({ "jsonrpc": "2.0", "id": 9, "result": {} })).kind, &error, now);
     assert_eq!(stage.machine.failure(), Some(&error));
 }

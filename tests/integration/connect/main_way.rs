@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::support::bridge::{Bridge, Guard, Serve};
 use crate::support::certs::cert;
 use crate::support::connect::{Connect, Pair, VERSION, initialize_params, opened, until};
-use crate::support::proc::{memory, peak_memory};
+use crate::support::proc::{Footprint, LONG};
 use crate::support::process::Process;
 use crate::support::remote::Remote;
 
@@ -295,14 +295,10 @@ fn a_client_without_the_certificate_that_serve_demands_is_told_so() {
     assert!(error.contains("bad certificate") && error.contains("refused the certificate"), "{error}");
 }
 
-/// The length of a long message, in bytes, and the most memory that it may take in its turn.
-const LONG: usize = 10 * 1024 * 1024;
-const MOST: u64 = 3 * LONG as u64;
-
 #[test]
 fn a_long_message_is_not_held_twice_and_leaves_nothing_behind() {
     let mut pair = Pair::open();
-    let before = memory(pair.client.pid());
+    let footprint = Footprint::of(pair.client.pid());
     let long = json!({"text": "x".repeat(LONG)});
     for _ in 0..3 {
         pair.client.ask("q", "tools/call", &long);
@@ -311,23 +307,21 @@ fn a_long_message_is_not_held_twice_and_leaves_nothing_behind() {
         call.result(&long);
         assert_eq!(pair.client.next_message()["result"], long);
     }
-    let more = peak_memory(pair.client.pid()) - before;
-    assert!(more > LONG as u64 && more < MOST, "{more} bytes");
-    until("the memory is given back", || memory(pair.client.pid()) < before + LONG as u64 / 2);
+    footprint.is_small();
+    until("the memory is given back", || footprint.is_gone());
 }
 
 #[test]
 fn a_long_event_is_not_held_twice_though_its_stream_stays_open() {
     let mut pair = Pair::open();
-    let before = memory(pair.client.pid());
+    let footprint = Footprint::of(pair.client.pid());
     let text = "x".repeat(LONG);
     pair.client.ask("q", "tools/call", &json!({}));
     let mut events = pair.remote.post().events();
     events.notification("notifications/message", &json!({"level": "info", "data": text}));
     assert_eq!(pair.client.next_message()["params"]["data"], text);
-    let more = peak_memory(pair.client.pid()) - before;
-    assert!(more > LONG as u64 && more < MOST, "{more} bytes");
-    until("the memory is given back", || memory(pair.client.pid()) < before + LONG as u64 / 2);
+    footprint.is_small();
+    until("the memory is given back", || footprint.is_gone());
     events.result(&json!({}));
     assert_eq!(pair.client.next_message()["id"], "q");
 }

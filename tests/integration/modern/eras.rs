@@ -5,6 +5,7 @@ use serde_json::json;
 use super::{client, serve};
 use crate::support::bridge::{Bridge, Guard, Serve};
 use crate::support::modern::{Modern, REVISION, Request};
+use crate::support::proc::{Footprint, LONG};
 use crate::support::session::{Session, initialize};
 use crate::support::within;
 
@@ -122,4 +123,20 @@ async fn no_place_for_a_session_of_a_modern_client_is_told_before_anything_has_h
     drop(holds);
     let again = async { while client.post(&Request::new(2, "tools/list", json!({}))).await.status != 200 {} };
     within("a place that is free again", again).await;
+}
+
+#[tokio::test]
+async fn a_long_message_is_translated_without_being_held_twice() {
+    let bridge = Serve::new(Guard::None).config("server:\n  max_body_size: 64MiB").start();
+    let modern = client(&bridge);
+    modern.call("echo", json!({"message": ""})).await;
+    let footprint = Footprint::of(bridge.pid());
+    // Twice in the answer.
+    let text = "x".repeat(LONG / 2);
+    for _ in 0..3 {
+        let answer = modern.call("echo", json!({"message": text})).await;
+        assert_eq!(answer["result"]["resultType"], "complete");
+        assert_eq!(answer["result"]["structuredContent"]["message"], text);
+    }
+    footprint.is_small();
 }

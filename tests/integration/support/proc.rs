@@ -52,6 +52,34 @@ fn status(pid: u32, field: &str) -> u64 {
     line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
 }
 
+/// The length of a long message, in bytes.
+pub(crate) const LONG: usize = 10 * 1024 * 1024;
+
+/// What memory long messages take.
+pub(crate) struct Footprint {
+    pid: u32,
+    before: u64,
+}
+
+impl Footprint {
+    /// Of a process that has had none of them yet.
+    pub(crate) fn of(pid: u32) -> Self {
+        Self { pid, before: memory(pid) }
+    }
+
+    /// They have come to the process, and none took four times its length or more: that is what is held at once, and
+    /// what the C library keeps of what was freed.
+    pub(crate) fn is_small(&self) {
+        let more = peak_memory(self.pid) - self.before;
+        assert!(more > LONG as u64 && more < 4 * LONG as u64, "{more} bytes");
+    }
+
+    /// Whether the process holds nothing of them any more.
+    pub(crate) fn is_gone(&self) -> bool {
+        memory(self.pid) < self.before + LONG as u64 / 2
+    }
+}
+
 /// What `ps` shows of a process.
 pub(crate) fn command_line(pid: u32) -> String {
     let text = fs::read(format!("/proc/{pid}/cmdline")).unwrap();

@@ -105,8 +105,8 @@ impl World {
     fn collect(&mut self) {
         for output in self.machine.take_output() {
             match output {
-                Output::ToServer(line) => self.server_gets(&value(&line)),
-                Output::ToClient(key, item) => self.client_gets(key.0, &value(&item.message.line), item.last),
+                Output::ToServer(message) => self.server_gets(&value(&message)),
+                Output::ToClient(key, item) => self.client_gets(key.0, &value(&item.message), item.last),
                 Output::Ended(key) => panic!("{key:?} ended"),
             }
         }

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::{MODERN, Pair, discovered, refuse};
 use crate::support::connect::initialize_params;
 use crate::support::modern::{CAPABILITIES_KEY, REVISION, VERSION_KEY};
+use crate::support::proc::{Footprint, LONG};
 use crate::support::remote::{Events, Request};
 
 fn params() -> Value {
@@ -245,4 +246,24 @@ fn a_legacy_server_that_refuses_initialize_is_not_translated() {
     refuse(pair.remote.asked("initialize"), "200 OK", -32602, &json!({"own": true}));
     refuse(pair.remote.asked("server/discover"), "200 OK", -32601, &Value::Null);
     assert_eq!(pair.client.next_message()["error"]["data"]["own"], true);
+}
+
+#[test]
+fn a_long_message_is_translated_without_being_held_twice() {
+    let (mut pair, _listen) = entered(MODERN);
+    pair.client.ask("l", "tools/list", &json!({}));
+    let tools = json!([{"name": "t", "inputSchema": {"type": "object"}}]);
+    pair.remote.asked("tools/list").result(&json!({"resultType": "complete", "tools": tools}));
+    pair.client.next_message();
+    let footprint = Footprint::of(pair.client.pid());
+    let text = "x".repeat(LONG);
+    for id in 0..3 {
+        pair.client.ask(id, "tools/call", &json!({"name": "t", "arguments": {"text": text}}));
+        let call = pair.remote.asked("tools/call");
+        assert_eq!(call.message()["params"]["arguments"]["text"], text);
+        call.result(&json!({"resultType": "complete", "content": [{"type": "text", "text": text}]}));
+        let answer = pair.client.next_message();
+        assert_eq!((&answer["id"], &answer["result"]["content"][0]["text"]), (&json!(id), &json!(text)));
+    }
+    footprint.is_small();
 }

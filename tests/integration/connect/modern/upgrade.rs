@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::{LEGACY, Pair, QUICK};
 use crate::support::connect::Connect;
 use crate::support::modern::{CAPABILITIES_KEY, LOG_LEVEL_KEY, Request};
+use crate::support::proc::{Footprint, LONG};
 use crate::support::remote::{self, Events, Remote};
 
 fn initialize_result() -> Value {
@@ -254,4 +255,24 @@ fn a_server_of_http_sse_is_translated_too() {
     pair.client.close_stdin();
     stream.wait_closed();
     assert!(pair.client.wait().success());
+}
+
+#[test]
+fn a_long_message_is_translated_without_being_held_twice() {
+    let mut pair = Pair::new(LEGACY);
+    pair.ask(&Request::new(1, "tools/list", json!({})));
+    let _own = open(&pair.remote, "s");
+    pair.remote.asked("tools/list").result(&json!({"tools": []}));
+    pair.client.next_message();
+    let footprint = Footprint::of(pair.client.pid());
+    let text = "x".repeat(LONG);
+    for id in 2..5 {
+        pair.ask(&Request::call(id, "t", json!({"text": text})));
+        let call = pair.remote.asked("tools/call");
+        assert_eq!(call.message()["params"]["arguments"]["text"], text);
+        call.result(&json!({"content": [{"type": "text", "text": text}]}));
+        let answer = pair.client.next_message();
+        assert_eq!((&answer["id"], &answer["result"]["content"][0]["text"]), (&json!(id), &json!(text)));
+    }
+    footprint.is_small();
 }
