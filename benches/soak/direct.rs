@@ -98,7 +98,7 @@ impl Session {
         let cancelled = self.world.one_in(20);
         let end = if cancelled {
             let call = Call::slow(&self.world, &self.name, number);
-            let id = call.id.clone();
+            let (id, what) = (call.id.clone(), format!("{call:?}"));
             let cancel = async {
                 self.world.pause(500).await;
                 let params = json!({"requestId": id});
@@ -108,8 +108,11 @@ impl Session {
                 )
                 .await;
             };
-            let (end, ()) = tokio::join!(self.exchange(call), cancel);
-            if let End::Nothing(_) = end { End::Cancelled } else { end }
+            match tokio::join!(tokio::time::timeout(LONGEST, self.exchange(call)), cancel).0 {
+                Ok(End::Nothing(_)) => End::Cancelled,
+                Ok(end) => end,
+                Err(_) => End::Nothing(format!("no end within {LONGEST:?} for {what}, which was cancelled")),
+            }
         } else {
             let call = Call::any(&self.world, &self.name, number);
             let what = format!("{call:?}");

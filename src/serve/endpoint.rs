@@ -301,7 +301,7 @@ fn get(visit: &mut Visit<'_>, headers: &HeaderMap) -> Result<Response<Body>, Ref
     let last = last_event(headers)?;
     let inbox = live.listen(last).map_err(|e| match e {
         Unresumable::Gone => Refusal::UnknownSession,
-        Unresumable::Forgotten => Refusal::UnknownEvent,
+        Unresumable::Over => Refusal::UnknownEvent,
     })?;
     let listening = last.is_none_or(|last| last.kind == StreamKind::Listener);
     // A stream that is taken up again has ids already, which priming would take back.

@@ -21,7 +21,7 @@ use crate::{
     jsonrpc::{self, ErrorObject, Line, Message},
     logging,
     mcp::{self, LegacyRevision},
-    session::{Delivery, EventId, Intake, Replay, Session, StreamId, StreamKind, StreamMap},
+    session::{Delivery, EventId, Intake, Replay, Rest, Session, StreamId, StreamKind, StreamMap},
 };
 
 /// How much of a session id may be shown.
@@ -81,8 +81,8 @@ pub(super) struct State {
 pub(super) enum Unresumable {
     /// The session has ended.
     Gone,
-    /// What the client wants to take up again is not known any more.
-    Forgotten,
+    /// What the client wants to take up again has ended, or is not known any more.
+    Over,
 }
 
 /// Why a message was not taken in.
@@ -278,29 +278,35 @@ impl Live {
             return Err(Unresumable::Gone);
         }
         state.claimed = true;
-        match last.and_then(|last| Some((last, state.replay.after(last)?))) {
-            Some((last, (missed, ended))) => {
-                let (outbox, inbox) = self.ends_of(last.stream);
-                for (event, line) in missed {
-                    outbox.push_now(Delivery::passing(last.stream, line), Some(event));
-                }
-                if ended {
-                    outbox.push_now(Delivery::end(last.stream), None);
-                } else {
-                    // Whoever still reads the stream finds it at its end.
-                    let older = state.outboxes.insert(last.stream, outbox);
-                    older.inspect(Outbox::supersede);
-                    let deliveries = state.session.stream_resumed(last.stream, last.kind);
-                    state.deliver_now(deliveries);
-                }
+        let rest = last.map(|last| (last, state.replay.after(last)));
+        let missed_on = |last: EventId, missed| {
+            let (outbox, inbox) = self.ends_of(last.stream);
+            for (event, line) in missed {
+                outbox.push_now(Delivery::passing(last.stream, line), Some(event));
+            }
+            (outbox, inbox)
+        };
+        match rest {
+            Some((last, Rest::Open(missed))) => {
+                let (outbox, inbox) = missed_on(last, missed);
+                // Whoever still reads the stream finds it at its end.
+                let older = state.outboxes.insert(last.stream, outbox);
+                older.inspect(Outbox::supersede);
+                let deliveries = state.session.stream_resumed(last.stream, last.kind);
+                state.deliver_now(deliveries);
                 Ok(inbox)
             }
-            // Nobody waits for an answer on a GET stream, so that one serves as well of which not all is known any more.
-            None if listens => {
+            Some((last, Rest::Last(missed))) => {
+                let (outbox, inbox) = missed_on(last, missed);
+                outbox.push_now(Delivery::end(last.stream), None);
+                Ok(inbox)
+            }
+            // Nobody waits for an answer on a GET stream, so that another serves as well.
+            None | Some((_, Rest::Over | Rest::Unknown)) if listens => {
                 let (id, outbox, inbox) = self.new_stream();
                 state.outboxes.insert(id, outbox);
                 state.replay.open(id, StreamKind::Listener, true);
-                if last.is_some() {
+                if matches!(rest, Some((_, Rest::Unknown))) {
                     log::warn!("session {}: messages of a listening stream are lost", self.short_id());
                     state.deliver_now(vec![Delivery::passing(id, messages_lost())]);
                 }
@@ -308,12 +314,14 @@ impl Live {
                 state.deliver_now(deliveries);
                 Ok(inbox)
             }
-            None => {
+            // Whoever got the same end again would come again for what it has not got: an answer that is never given.
+            Some((_, Rest::Over)) => Err(Unresumable::Over),
+            _ => {
                 log::warn!(
                     "session {}: a stream can't be taken up again: its events are not kept any more",
                     self.short_id()
                 );
-                Err(Unresumable::Forgotten)
+                Err(Unresumable::Over)
             }
         }
     }

@@ -18,7 +18,7 @@ use self::held::Held;
 use self::in_flight::{Exchange, InFlight};
 pub use self::{
     in_flight::Limits,
-    replay::{EventId, Replay, StreamKind},
+    replay::{EventId, Replay, Rest, StreamKind},
     stream_id::{StreamId, StreamMap},
 };
 use crate::{

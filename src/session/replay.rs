@@ -59,6 +59,19 @@ impl FromStr for EventId {
     }
 }
 
+/// How a stream goes on after an event.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Rest {
+    /// With these, and then with what is yet to come.
+    Open(Vec<(EventId, Line)>),
+    /// With these, which are its last.
+    Last(Vec<(EventId, Line)>),
+    /// Not at all: it has ended.
+    Over,
+    /// Not all of that is known any more.
+    Unknown,
+}
+
 /// What a session's streams have sent, newest last and bounded.
 #[derive(Debug, Default)]
 pub struct Replay {
@@ -186,15 +199,17 @@ impl Replay {
         self.bytes = self.events.iter().map(|(_, line)| line.len()).sum();
     }
 
-    /// What came after `last` on its stream, and whether the stream has ended; `None` when that is not all known any
-    /// more.
-    pub fn after(&self, last: EventId) -> Option<(Vec<(EventId, Line)>, bool)> {
-        let log = self.streams.get(&last.stream).filter(|log| log.kind == last.kind && log.begun)?;
-        if last.place < log.dropped {
-            return None;
-        }
+    /// What came after `last` on its stream.
+    pub fn after(&self, last: EventId) -> Rest {
+        let log = self.streams.get(&last.stream).filter(|log| log.kind == last.kind && log.begun);
+        let Some(log) = log.filter(|log| last.place >= log.dropped) else { return Rest::Unknown };
         let missed = self.events.iter().filter(|(id, _)| id.stream == last.stream && id.place > last.place);
-        Some((missed.cloned().collect(), log.ended))
+        let missed: Vec<_> = missed.cloned().collect();
+        match log.ended {
+            false => Rest::Open(missed),
+            true if missed.is_empty() => Rest::Over,
+            true => Rest::Last(missed),
+        }
     }
 
     fn make_room(&mut self) {
@@ -244,7 +259,8 @@ mod tests {
 
     fn places(replay: &Replay, after: u64) -> Vec<u64> {
         let last = EventId { kind: StreamKind::Listener, stream: STREAM, place: after };
-        replay.after(last).unwrap().0.iter().map(|(id, _)| id.place).collect()
+        let Rest::Open(missed) = replay.after(last) else { panic!("not open") };
+        missed.iter().map(|(id, _)| id.place).collect()
     }
 
     #[test]
@@ -269,7 +285,7 @@ mod tests {
         assert_eq!(places(&replay, 2), [3]);
         assert_eq!(places(&replay, 9), [0u64; 0]);
         let other_kind = EventId { kind: StreamKind::Exchange, stream: STREAM, place: 0 };
-        assert!(replay.after(other_kind).is_none());
+        assert_eq!(replay.after(other_kind), Rest::Unknown);
     }
 
     #[test]
@@ -279,7 +295,7 @@ mod tests {
             replay.record(STREAM, &line(n), None, false);
         }
         let id = |place| EventId { kind: StreamKind::Listener, stream: STREAM, place };
-        assert!(replay.after(id(9)).is_none());
+        assert_eq!(replay.after(id(9)), Rest::Unknown);
         assert!(!replay.keeps(id(10)) && replay.keeps(id(11)));
         assert_eq!((places(&replay, 10)[0], replay.dropped()), (11, 10));
     }
@@ -293,7 +309,7 @@ mod tests {
         let big = notification("x", &"y".repeat(MAX_BYTES));
         let id = replay.record(STREAM, &big, None, false).unwrap();
         replay.record(STREAM, &line(3), None, false);
-        assert!(replay.after(EventId { place: 1, ..id }).is_none());
+        assert_eq!(replay.after(EventId { place: 1, ..id }), Rest::Unknown);
         assert_eq!(places(&replay, 2), [3]);
         assert_eq!((replay.events.len(), replay.dropped()), (2, 2), "the other stream has lost nothing");
         assert_eq!(replay.bytes, 2 * line(1).len());
@@ -305,8 +321,8 @@ mod tests {
         replay.open(STREAM, StreamKind::Exchange, true);
         let big = notification("x", &"y".repeat(MAX_BYTES));
         let id = replay.record(STREAM, &big, Some(&RequestId::from(7)), true).unwrap();
-        let (missed, ended) = replay.after(EventId { place: 0, ..id }).unwrap();
-        assert!(ended && missed.len() == 1);
+        let Rest::Last(missed) = replay.after(EventId { place: 0, ..id }) else { panic!("not ended") };
+        assert_eq!(missed.len(), 1);
         let text = missed[0].1.as_str();
         assert!(text.contains(r#""id":7"#) && text.contains("answer_lost"), "{text}");
     }
@@ -320,8 +336,18 @@ mod tests {
         replay.open(STREAM, StreamKind::Exchange, false);
         replay.begin(STREAM);
         let id = replay.record(STREAM, &line(1), None, true).unwrap();
-        let (missed, ended) = replay.after(EventId { place: 0, ..id }).unwrap();
-        assert!(ended && missed.len() == 1);
+        assert_eq!(replay.after(EventId { place: 0, ..id }), Rest::Last(vec![(id, line(1))]));
+        assert_eq!(replay.after(id), Rest::Over);
+    }
+
+    #[test]
+    fn a_stream_that_has_ended_without_an_answer_goes_on_for_who_missed_something() {
+        let mut replay = Replay::default();
+        replay.open(STREAM, StreamKind::Exchange, true);
+        let id = replay.record(STREAM, &line(1), None, false).unwrap();
+        replay.end(STREAM);
+        assert_eq!(replay.after(EventId { place: 0, ..id }), Rest::Last(vec![(id, line(1))]));
+        assert_eq!(replay.after(id), Rest::Over);
     }
 
     #[test]

@@ -82,6 +82,46 @@ async fn a_stream_that_is_taken_up_twice_is_read_by_the_newer() {
 }
 
 #[tokio::test]
+async fn a_call_that_was_cancelled_is_not_waited_for_again_and_again() {
+    let bridge = serve();
+    let session = Session::open(&bridge.http()).await;
+    let mut call = session.start_call("never", json!({}), "t").await;
+    let primed = call.primed().await.id.unwrap();
+    let progress = call.next_event().await.unwrap();
+    session.notify("notifications/cancelled", &json!({"requestId": 1})).await;
+    assert_eq!(call.next_event().await, None);
+    // What was missed is given, as often as it is asked for; but never an end alone.
+    for _ in 0..2 {
+        let mut again = resume(&session, &primed).await;
+        assert_eq!(again.next_event().await.unwrap(), progress);
+        assert_eq!(again.next_event().await, None);
+    }
+    let over = resume(&session, &progress.id.unwrap()).await;
+    assert_eq!(over.status, 400);
+    assert_eq!(over.json().await["error"]["data"]["reason"], "unknown_event");
+}
+
+#[tokio::test]
+async fn a_listening_stream_that_was_ended_is_followed_by_another() {
+    let bridge = serve();
+    let session = Session::open(&bridge.http()).await;
+    let mut first = session.http.get().await;
+    first.primed().await;
+    session.call("list_changed", json!({})).await;
+    let seen = first.next_event().await.unwrap().id.unwrap();
+    // There may be four.
+    let mut others = Vec::new();
+    for _ in 0..4 {
+        others.push(session.http.get().await);
+    }
+    assert_eq!(first.next_event().await, None);
+    let mut again = resume(&session, &seen).await;
+    session.call("list_changed", json!({})).await;
+    let next = again.next_message().await.unwrap();
+    assert_eq!(next["method"], "notifications/tools/list_changed", "nothing was lost");
+}
+
+#[tokio::test]
 async fn what_can_not_be_taken_up_again_is_refused() {
     let bridge = serve();
     let session = Session::open(&bridge.http()).await;
