@@ -257,6 +257,10 @@ async fn handshakes(scene: &Scene, effort: Effort) -> Result<(), Error> {
 async fn large(scene: &Scene, effort: Effort) -> Result<(), Error> {
     const SIZE: usize = 10 * 1024 * 1024;
     let mut servers = beside_pipe(scene, SIZE).await?;
+    servers.push(Contender::new(UPGRADED, scene.bridge()?, Era::Modern, 1, SIZE).await?);
+    if let Some(server) = scene.modern_bridge().await? {
+        servers.push(Contender::new(DOWNGRADED, server, Era::Legacy, 1, SIZE).await?);
+    }
     let remotes = [(CONNECT, scene.ceiling(true)?), (BOTH, scene.bridge()?)];
     let mut clients = Vec::new();
     for (name, remote) in &remotes {
@@ -295,6 +299,8 @@ async fn large(scene: &Scene, effort: Effort) -> Result<(), Error> {
 }
 
 const PIPE: &str = "TLS and a pipe to a child per connection, no bridge";
+const UPGRADED: &str = "bridge, modern client, a child of legacy revisions";
+const DOWNGRADED: &str = "bridge, legacy client, shared modern child";
 const CONNECT: &str = "connect, to TLS and a pipe";
 const BOTH: &str = "connect, to the bridge with a child per session";
 
