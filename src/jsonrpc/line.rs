@@ -37,6 +37,8 @@ struct Spliced {
     pieces: Pieces,
     /// The pieces in one, once somebody has asked for that.
     joined: OnceLock<Bytes>,
+    /// The text before the only change to it; the pieces share its memory.
+    before: Option<Bytes>,
 }
 
 impl Line {
@@ -78,6 +80,14 @@ impl Line {
     #[must_use]
     pub fn joined(self) -> Self {
         Self(Text::Whole(self.bytes().clone()))
+    }
+
+    /// The line that this one has become by one change, if that is known: a long one need not be put together to be read.
+    pub fn before_change(&self) -> Option<Self> {
+        match &self.0 {
+            Text::Spliced(spliced) => spliced.before.clone().map(|text| Self(Text::Whole(text))),
+            Text::Whole(_) => None,
+        }
     }
 
     /// A copy that holds no more memory than the text needs: what was read together shares one buffer.
@@ -178,13 +188,22 @@ impl Parts {
     }
 
     /// The line, if the parts are one valid JSON value.
-    pub(super) fn finish(mut self) -> Line {
+    pub(super) fn finish(self) -> Line {
+        self.finish_after(None)
+    }
+
+    /// As [`Self::finish`], for the only change to `before`.
+    pub(super) fn finish_after(mut self, before: Option<&Line>) -> Line {
         if self.done.is_empty() {
             return Line::new(self.text.into());
         }
         self.settle();
+        let before = before.and_then(|line| match &line.0 {
+            Text::Whole(text) => Some(text.clone()),
+            Text::Spliced(_) => None,
+        });
         let pieces = self.done.into_iter().collect();
-        Line(Text::Spliced(Arc::new(Spliced { pieces, joined: OnceLock::new() })))
+        Line(Text::Spliced(Arc::new(Spliced { pieces, joined: OnceLock::new(), before })))
     }
 }
 

@@ -128,7 +128,7 @@ impl<'a> Splice<'a> {
             done = place.end;
         }
         self.keep(done..self.text.len(), lends, &mut parts);
-        parts.finish()
+        parts.finish_after((lends && self.changes.len() == 1).then_some(self.line))
     }
 
     fn keep(&self, place: Range<usize>, lends: bool, parts: &mut Parts) {
@@ -188,6 +188,11 @@ mod tests {
         let expected = text("12", r#"{"progressToken":"\u2028"}"#);
         assert_eq!((changed.len(), changed.detached().as_str()), (expected.len(), &*expected));
         assert_eq!((changed.as_str(), changed.clone().joined().as_str()), (&*expected, &*expected));
+        assert_eq!(changed.before_change(), None);
+        let mut splice = Splice::new(&line);
+        splice.replace(members.get("id").unwrap(), &12);
+        let before = splice.finish().before_change().unwrap();
+        assert_eq!(before.bytes().as_ptr_range(), line.bytes().as_ptr_range());
     }
 
     #[test]
@@ -197,6 +202,7 @@ mod tests {
         let mut splice = Splice::new(&line);
         splice.remove(&Members::parse(splice.text()).unwrap(), "a");
         let left = splice.finish();
+        assert_eq!(left.before_change(), None);
         assert_eq!(left.as_str(), format!(r#"{{"b":"{long}"}}"#));
         let place = line.bytes().as_ptr_range();
         assert!(left.pieces().into_iter().all(|piece| !place.contains(&piece.as_ptr())));

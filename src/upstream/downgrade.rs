@@ -15,7 +15,7 @@ use crate::{
         queue::{self, NoRoom, Receiver, Sender},
         writer::{Queued, Writer},
     },
-    jsonrpc::{self, ErrorObject, Line, Message, Payload},
+    jsonrpc::{self, ErrorObject, Kind, Line, Message, Payload},
     session::Limits,
 };
 
@@ -183,6 +183,15 @@ impl Calls {
     }
 }
 
+/// The message in one piece. Of an answer the machine does not look at the id, which is the only change to most.
+fn readable(message: Message) -> Message {
+    let before = match message.kind {
+        Kind::Response { .. } => message.line.before_change(),
+        _ => None,
+    };
+    Message { line: before.unwrap_or_else(|| message.line.joined()), kind: message.kind }
+}
+
 /// Brings what comes of a call, and the word that nothing more will. What has come before it is cancelled is brought
 /// still.
 async fn bring(
@@ -199,8 +208,7 @@ async fn bring(
             item = call.next() => item,
             () = cancel.cancelled() => return,
         };
-        let message =
-            item.map(|Item { message, .. }| Message { line: message.line.joined(), kind: message.kind });
+        let message = item.map(|Item { message, .. }| readable(message));
         let (bytes, ended) = (message.as_ref().map_or(0, |message| message.line.len()), message.is_none());
         let Ok(room) = sender.reserve(bytes).await else { return };
         if !sender.send((key, message), room) || ended {

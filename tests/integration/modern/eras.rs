@@ -125,17 +125,33 @@ async fn no_place_for_a_session_of_a_modern_client_is_told_before_anything_has_h
     within("a place that is free again", again).await;
 }
 
+/// Twice in the answer.
+fn half() -> String {
+    "x".repeat(LONG / 2)
+}
+
 #[tokio::test]
-async fn a_long_message_is_translated_without_being_held_twice() {
+async fn a_modern_clients_long_message_is_translated_without_being_held_twice() {
     let bridge = Serve::new(Guard::None).config("server:\n  max_body_size: 64MiB").start();
     let modern = client(&bridge);
     modern.call("echo", json!({"message": ""})).await;
-    let footprint = Footprint::of(bridge.pid());
-    // Twice in the answer.
-    let text = "x".repeat(LONG / 2);
+    let (footprint, text) = (Footprint::of(bridge.pid()), half());
     for _ in 0..3 {
         let answer = modern.call("echo", json!({"message": text})).await;
         assert_eq!(answer["result"]["resultType"], "complete");
+        assert_eq!(answer["result"]["structuredContent"]["message"], text);
+    }
+    footprint.is_small();
+}
+
+#[tokio::test]
+async fn a_legacy_clients_long_message_is_translated_without_being_held_twice() {
+    let bridge = serve().config("server:\n  max_body_size: 64MiB").start();
+    let session = Session::open(&bridge.http()).await;
+    let (footprint, text) = (Footprint::of(bridge.pid()), half());
+    for id in 1..4 {
+        let answer = session.call("echo", json!({"message": text})).await;
+        assert_eq!((&answer["id"], &answer["result"]["resultType"]), (&json!(id), &json!(null)));
         assert_eq!(answer["result"]["structuredContent"]["message"], text);
     }
     footprint.is_small();
