@@ -282,6 +282,28 @@ mod tests {
     }
 
     #[test]
+    fn whatever_is_shared_the_text_is_the_same() {
+        let member = |length| format!("[\"{}\", 1e400]", "\u{e9}".repeat(length / 2));
+        let lengths = [0, LONG - 20, LONG, 2 * LONG].map(member);
+        for n in 0..lengths.len().pow(3) {
+            let [a, b, c] = [n % 4, n / 4 % 4, n / 16].map(|n| &lengths[n]);
+            let text = format!(r#"{{"a":{a},"o":{{"b": {b} ,"c":{c}}}}}"#);
+            let line = Line::from(RawValue::from_string(text).unwrap());
+            let mut outer = Object::of(&line).unwrap();
+            let mut inner = outer.object("o").unwrap();
+            inner.put("n", &1);
+            assert_eq!(inner.to_line().as_str(), inner.to_raw().get());
+            inner.remove("b");
+            let inner = inner.to_line();
+            outer.set("o", inner);
+            let expected = format!(r#"{{"a":{a},"o":{{"c":{c},"n":1}}}}"#);
+            let changed = outer.to_line();
+            assert_eq!((changed.as_str(), outer.to_raw().get()), (&*expected, &*expected));
+            assert_eq!((changed.len(), changed.detached().as_str()), (expected.len(), &*expected));
+        }
+    }
+
+    #[test]
     fn what_is_left_of_an_object_does_not_hold_all_of_it() {
         let (long, longer) = ("x".repeat(LONG), "x".repeat(2 * LONG + 100));
         let text = format!(r#"{{"a":"{longer}","b":"{long}"}}"#);
