@@ -25,6 +25,8 @@ struct Session {
     ledger: Arc<Ledger>,
     http: Http,
     name: String,
+    /// The beginning of its id, as the bridge's log has it.
+    short_id: String,
     steps: Mutex<Steps>,
     /// The client is done with it.
     done: CancellationToken,
@@ -65,9 +67,10 @@ impl Session {
         }
         ledger.opened();
         let http = http.header("mcp-session-id", &id).header("mcp-protocol-version", VERSION);
+        let short_id = id.chars().take(8).collect();
         let done = CancellationToken::new();
         let (world, ledger) = (Arc::clone(world), Arc::clone(ledger));
-        Some(Arc::new(Self { world, ledger, http, name, steps: Mutex::default(), done }))
+        Some(Arc::new(Self { world, ledger, http, name, short_id, steps: Mutex::default(), done }))
     }
 
     async fn work(self: Arc<Self>) {
@@ -98,7 +101,7 @@ impl Session {
         let cancelled = self.world.one_in(20);
         let end = if cancelled {
             let call = Call::slow(&self.world, &self.name, number);
-            let (id, what) = (call.id.clone(), format!("{call:?}"));
+            let (id, what) = (call.id.clone(), format!("{call:?} of session {}", self.short_id));
             let cancel = async {
                 self.world.pause(500).await;
                 let params = json!({"requestId": id});
@@ -115,7 +118,7 @@ impl Session {
             }
         } else {
             let call = Call::any(&self.world, &self.name, number);
-            let what = format!("{call:?}");
+            let what = format!("{call:?} of session {}", self.short_id);
             let ended = tokio::time::timeout(LONGEST, self.exchange(call)).await;
             ended.unwrap_or_else(|_| End::Nothing(format!("nothing within {LONGEST:?} for {what}")))
         };

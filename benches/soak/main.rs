@@ -166,7 +166,13 @@ async fn soak(time: Duration, seed: u64) -> bool {
     checks.push(Check::new("the bridge ends with status 0", exit == Some(0)));
     checks.push(Check::new("no process is left", family(&mark).is_empty()));
     report::print(&ledgers, &faults, &figures, &checks);
-    checks.iter().all(|check| check.passed)
+    let passed = checks.iter().all(|check| check.passed);
+    if !passed {
+        let kept = std::env::temp_dir().join(format!("mcp-bridge-soak-{seed}.log"));
+        std::fs::write(&kept, log).unwrap();
+        println!("\nthe bridge's log is in {}", kept.display());
+    }
+    passed
 }
 
 /// All clients and faults for a time; returns when the last client has ended in good order.

@@ -223,12 +223,14 @@ impl Live {
                 log::debug!("session {}: a client's message is dropped: {why}", self.short_id());
             }
             Intake::Forward(deliveries) => {
-                if let Err(e) = reserved.send(message.line.clone()) {
+                let sent = reserved.send(message.line.clone());
+                if sent.is_err() {
                     message.request_id().inspect(|id| state.session.withdraw(id));
-                    return Err(unwritable(e));
                 }
-                logging::body(Some(self.short_id()), "from the client", &message.line);
+                // Also when the child takes nothing any more: what was cancelled has ended.
                 state.deliver_now(deliveries);
+                sent.map_err(unwritable)?;
+                logging::body(Some(self.short_id()), "from the client", &message.line);
             }
         }
         let due = state.session.next_deadline();

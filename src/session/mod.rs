@@ -188,8 +188,8 @@ impl Session {
                 }
                 Ok(Intake::Forward(self.deliver_held(stream, streams)))
             }
-            Kind::Notification { method, about } if &**method == mcp::CANCELLED => {
-                Ok(Intake::Forward(self.cancelled(about.as_ref(), now)))
+            Kind::Notification { method, about: Some(id) } if &**method == mcp::CANCELLED => {
+                Ok(self.cancelled(id, now))
             }
             Kind::Notification { .. } => Ok(Intake::Forward(Vec::new())),
             Kind::Response { id, .. } => Ok(match id.as_ref().and_then(|id| self.asked.remove(id)) {
@@ -217,14 +217,18 @@ impl Session {
         self.in_flight.finish(id);
     }
 
-    fn cancelled(&mut self, id: Option<&RequestId>, now: Instant) -> Vec<Delivery> {
-        let Some(id) = id.filter(|id| self.initialize.as_ref() != Some(id)) else { return Vec::new() };
+    /// What cancels nothing is kept from the server: it may have overtaken its request on a connection of its own, and
+    /// the server would be told of requests out of their order.
+    fn cancelled(&mut self, id: &RequestId, now: Instant) -> Intake {
+        if self.initialize.as_ref() == Some(id) {
+            return Intake::Ignore("`initialize` can't be cancelled");
+        }
         match self.in_flight.finish(id) {
             Some((mut exchange, last)) => {
                 exchange.ended(metrics::Outcome::Cancelled, now);
-                if last { vec![Delivery::end(exchange.stream)] } else { Vec::new() }
+                Intake::Forward(if last { vec![Delivery::end(exchange.stream)] } else { Vec::new() })
             }
-            None => Vec::new(),
+            None => Intake::Ignore("it cancels no request in flight"),
         }
     }
 

@@ -241,6 +241,22 @@ fn a_cancelled_exchange_ends_without_an_answer() {
 }
 
 #[test]
+fn what_cancels_nothing_in_flight_is_kept_from_the_server() {
+    let mut case = Case::new();
+    let cancel = |id| {
+        format!(r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{id}}}}}"#)
+    };
+    let (_, early) = case.intake(&cancel(1), true).unwrap();
+    assert!(matches!(early, Intake::Ignore(_)));
+    let stream = case.call("1", "1");
+    assert_eq!(stream_of(&case.answer("1")), stream);
+    let (_, late) = case.intake(&cancel(1), true).unwrap();
+    assert!(matches!(late, Intake::Ignore(_)));
+    let malformed = r#"{"jsonrpc":"2.0","method":"notifications/cancelled"}"#;
+    assert!(matches!(case.intake(malformed, true), Ok((_, Intake::Forward(out))) if out.is_empty()));
+}
+
+#[test]
 fn a_message_of_a_stream_that_is_gone_takes_another_way() {
     let mut case = Case::new();
     let (a, b) = (case.call("1", "1"), case.call("2", "2"));

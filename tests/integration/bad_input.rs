@@ -13,8 +13,9 @@ use crate::support::{each_way, ended, within};
 
 const PING: &str = r#"{"jsonrpc":"2.0","id":7,"method":"ping"}"#;
 const HEALTH: &str = "GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n";
+/// With an id that can be none of a request, so that it goes to the server, who remembers it.
 const SMUGGLED: &str =
-    r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":"smuggled"}}"#;
+    r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":["smuggled"]}}"#;
 
 // The body.
 
@@ -50,6 +51,8 @@ async fn a_second_value_behind_the_first_is_refused_and_never_reaches_the_child(
             assert_eq!(error["error"]["code"], -32700, "{error}");
         }
         assert_eq!(cancelled(&session).await, json!([]));
+        assert_eq!(session.http.post(SMUGGLED).await.status, 202);
+        assert_eq!(cancelled(&session).await, json!([["smuggled"]]), "what is not refused arrives");
     })
     .await;
 }

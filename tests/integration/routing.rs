@@ -242,6 +242,19 @@ async fn a_call_that_was_cancelled_before_it_became_a_stream_ends_without_an_ans
 }
 
 #[tokio::test]
+async fn a_cancellation_that_overtakes_its_call_does_not_reach_the_server() {
+    each_way(async |http| {
+        let session = Session::open(&http).await;
+        session.notify("notifications/cancelled", &json!({"requestId": "early"})).await;
+        // The server remembers whom it was told of, and would not answer.
+        let answer = session.http.post(request("early", "sleep", &json!({"ms": 1}))).await.messages().await;
+        assert_eq!((answer.len(), &answer[0]["result"]["content"][0]["text"]), (1, &json!("slept")));
+        assert_eq!(cancelled(&session, 0).await, json!([]));
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn answers_that_nobody_waits_for_are_dropped() {
     each_way(async |http| {
         let session = Session::open(&http).await;

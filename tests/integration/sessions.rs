@@ -17,7 +17,12 @@ async fn each_session_has_a_server_of_its_own() {
         let (one, two) = (Session::open(&http).await, Session::open(&http).await);
         assert_ne!(one.id, two.id);
         assert_ne!(pid(&one).await, pid(&two).await);
+        let params = json!({"name": "never", "_meta": {"progressToken": "t"}});
+        let call = json!({"jsonrpc": "2.0", "id": "one's", "method": "tools/call", "params": params});
+        let mut call = one.http.post(call.to_string()).await;
+        call.next_message().await.unwrap();
         one.notify("notifications/cancelled", &json!({"requestId": "one's"})).await;
+        assert_eq!(call.next_message().await, None);
         assert_eq!(cancelled(&two).await, json!([]));
         assert_eq!(cancelled(&one).await, json!(["one's"]));
     })
