@@ -307,7 +307,7 @@ fn a_long_message_is_not_held_twice_and_leaves_nothing_behind() {
         call.result(&long);
         assert_eq!(pair.client.next_message()["result"], long);
     }
-    footprint.is_small();
+    footprint.is_below(3);
     until("the memory is given back", || footprint.is_gone());
 }
 
@@ -320,7 +320,7 @@ fn a_long_event_is_not_held_twice_though_its_stream_stays_open() {
     let mut events = pair.remote.post().events();
     events.notification("notifications/message", &json!({"level": "info", "data": text}));
     assert_eq!(pair.client.next_message()["params"]["data"], text);
-    footprint.is_small();
+    footprint.is_below(3);
     until("the memory is given back", || footprint.is_gone());
     events.result(&json!({}));
     assert_eq!(pair.client.next_message()["id"], "q");

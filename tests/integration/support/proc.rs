@@ -67,11 +67,11 @@ impl Footprint {
         Self { pid, before: memory(pid) }
     }
 
-    /// They have come to the process, and none took four times its length or more: that is what is held at once, and
+    /// They have come to the process, and none took so many times its length or more: that is what is held at once, and
     /// what the C library keeps of what was freed.
-    pub(crate) fn is_small(&self) {
+    pub(crate) fn is_below(&self, times: u64) {
         let more = peak_memory(self.pid) - self.before;
-        assert!(more > LONG as u64 && more < 4 * LONG as u64, "{more} bytes");
+        assert!(more > LONG as u64 && more < times * LONG as u64, "{more} bytes");
     }
 
     /// Whether the process holds nothing of them any more.
