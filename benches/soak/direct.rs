@@ -99,30 +99,25 @@ impl Session {
     async fn call(self: Arc<Self>, number: u64) {
         self.ledger.sent();
         let cancelled = self.world.one_in(20);
-        let end = if cancelled {
-            let call = Call::slow(&self.world, &self.name, number);
-            let (id, what) = (call.id.clone(), format!("{call:?} of session {}", self.short_id));
-            let cancel = async {
+        let call = if cancelled { Call::slow } else { Call::any }(&self.world, &self.name, number);
+        let (id, what) = (call.id.clone(), format!("{call:?} of session {}", self.short_id));
+        let cancel = async {
+            if cancelled {
                 self.world.pause(500).await;
                 let params = json!({"requestId": id});
-                self.tell(
-                    json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": params})
-                        .to_string(),
-                )
-                .await;
-            };
-            match tokio::join!(tokio::time::timeout(LONGEST, self.exchange(call)), cancel).0 {
-                Ok(End::Nothing(_)) => End::Cancelled,
-                Ok(end) => end,
-                Err(_) => End::Nothing(format!("no end within {LONGEST:?} for {what}, which was cancelled")),
+                let cancel = json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": params});
+                self.tell(cancel.to_string()).await;
             }
-        } else {
-            let call = Call::any(&self.world, &self.name, number);
-            let what = format!("{call:?} of session {}", self.short_id);
-            let ended = tokio::time::timeout(LONGEST, self.exchange(call)).await;
-            ended.unwrap_or_else(|_| End::Nothing(format!("nothing within {LONGEST:?} for {what}")))
         };
-        self.ledger.ended(end);
+        let exchange = tokio::time::timeout(LONGEST, self.exchange(call));
+        self.ledger.ended(match tokio::join!(exchange, cancel).0 {
+            Ok(End::Nothing(_)) if cancelled => End::Cancelled,
+            Ok(end) => end,
+            Err(_) => {
+                let what = if cancelled { format!("{what}, which was cancelled") } else { what };
+                End::Nothing(format!("nothing within {LONGEST:?} for {what}"))
+            }
+        });
     }
 
     async fn exchange(self: &Arc<Self>, mut call: Call) -> End {

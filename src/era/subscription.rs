@@ -3,7 +3,7 @@
 //! Source: revision 2026-07-28, `basic/patterns/subscriptions`.
 
 use crate::{
-    jsonrpc::{self, Kind, Line, Message, Object, RequestId},
+    jsonrpc::{Line, Message, Object, RequestId},
     mcp::{self, meta},
 };
 
@@ -20,21 +20,17 @@ pub fn may_have_changed(acknowledged: &Line, id: &RequestId) -> Vec<Message> {
         let promised = envelope.object("params").ok()?;
         let filter = promised.object("notifications").ok()?;
         let lists = mcp::LISTS.iter().filter(|list| filter.read(list.filter) == Some(true));
-        let mut changes: Vec<_> = lists.map(|list| notification(list.changed, &params)).collect();
+        let mut changes: Vec<_> =
+            lists.map(|list| Message::notification(list.changed, &params, None)).collect();
         let uris: Vec<String> = filter.read("resourceSubscriptions").unwrap_or_default();
         changes.extend(uris.iter().map(|uri| {
             let mut params = params.clone();
             params.put("uri", uri);
-            notification(mcp::RESOURCE_UPDATED, &params)
+            Message::notification(mcp::RESOURCE_UPDATED, &params, None)
         }));
         Some(changes)
     };
     read().unwrap_or_default()
-}
-
-fn notification(method: &str, params: &Object) -> Message {
-    let kind = Kind::Notification { method: method.into(), about: None };
-    Message { line: jsonrpc::notification(method, params), kind }
 }
 
 #[cfg(test)]

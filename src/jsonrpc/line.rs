@@ -52,28 +52,27 @@ impl Line {
         }
     }
 
-    /// A value that is part of this one. It shares the memory of this one, if it [may](Self::lends_to), and is copied
+    /// A value that is part of this one. It shares the memory of this one, if it [may](Self::lender_to), and is copied
     /// otherwise.
     #[must_use]
     pub fn part(&self, value: &RawValue) -> Self {
-        let shared = if self.lends_to(value.get().len()) { self.share(value) } else { None };
-        match shared {
+        match self.lender_to(value.get().len()).and_then(|lender| lender.share(value.get())) {
             Some(text) => Self(Text::Whole(text)),
             None => value.to_owned().into(),
         }
     }
 
-    /// Whether a text of this length may hold the memory of this one: not if that is more than twice as much, since what
-    /// waits is bounded by its own length.
-    pub(super) fn lends_to(&self, length: usize) -> bool {
-        length >= self.len() / 2
+    /// This one, if a text of this length may hold its memory: not if that is more than twice as much, since what waits is
+    /// bounded by its own length.
+    pub(super) fn lender_to(&self, length: usize) -> Option<&Self> {
+        (length >= self.len() / 2).then_some(self)
     }
 
-    /// The memory of a value, if that is part of this one's.
-    pub(super) fn share(&self, value: &RawValue) -> Option<Bytes> {
-        let (text, value) = (self.bytes(), value.get().as_bytes());
-        let (all, part) = (text.as_ptr_range(), value.as_ptr_range());
-        (all.start <= part.start && part.end <= all.end).then(|| text.slice_ref(value))
+    /// The memory of a text, if that is part of this one's.
+    fn share(&self, part: &str) -> Option<Bytes> {
+        let (text, part) = (self.bytes(), part.as_bytes());
+        let (all, place) = (text.as_ptr_range(), part.as_ptr_range());
+        (all.start <= place.start && place.end <= all.end).then(|| text.slice_ref(part))
     }
 
     /// The same in one piece, for who will read it: the pieces that it stood in are let go.
@@ -169,6 +168,15 @@ impl Parts {
     /// Adds what need not be of a line.
     pub(super) fn copy(&mut self, part: &str) {
         self.text.extend_from_slice(part.as_bytes());
+    }
+
+    /// Adds what need not be copied, if it is long and part of `lender`.
+    pub(super) fn add(&mut self, part: &str, lender: Option<&Line>) {
+        let long = lender.filter(|_| part.len() >= LONG);
+        match long.and_then(|lender| lender.share(part)) {
+            Some(text) => self.share(text),
+            None => self.copy(part),
+        }
     }
 
     /// Adds what is part of a line.

@@ -57,6 +57,23 @@ pub enum Kind {
 }
 
 impl Message {
+    /// A notification of the bridge's own; what it is `about` is part of its parameters.
+    pub fn notification<P: Serialize>(method: &str, params: &P, about: Option<RequestId>) -> Self {
+        let kind = Kind::Notification { method: method.into(), about };
+        Self { line: notification(method, params), kind }
+    }
+
+    /// A request with parameters that are JSON already, without a progress token.
+    pub fn request(id: &RequestId, method: &str, params: Line) -> Self {
+        let mut request = Object::default();
+        request.put("jsonrpc", &"2.0");
+        request.put("id", id);
+        request.put("method", &method);
+        request.set("params", params);
+        let kind = Kind::Request { id: id.clone(), method: method.into(), progress_token: None };
+        Self { line: request.to_line(), kind }
+    }
+
     /// The method of a request or notification.
     pub fn method(&self) -> Option<&str> {
         match &self.kind {

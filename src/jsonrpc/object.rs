@@ -9,10 +9,7 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-use super::{
-    Line,
-    line::{LONG, Parts},
-};
+use super::{Line, line::Parts};
 
 /// An object whose members keep their order and, unless they are set anew, their text.
 ///
@@ -167,13 +164,13 @@ impl<'a> Object<'a> {
 
     /// The object as text. Long members are not copied, if what the object was read from may lend its memory.
     pub fn to_line(&self) -> Line {
-        let length: usize = self.members.iter().map(|(name, value)| name.len() + value.len()).sum();
-        if length < LONG {
-            return Line::new(serde_json::to_vec(self).unwrap_or_default().into());
-        }
-        let source = self.source.filter(|source| source.lends_to(length));
+        // With the quotes of a name, and what stands before and behind it.
+        let lengths = self.members.iter().map(|(name, value)| name.len() + value.len() + 4);
+        let length = 2 + lengths.sum::<usize>();
+        let lender = self.source.and_then(|source| source.lender_to(length));
         let mut parts = Parts::of_length(length);
-        let mut before = "{";
+        parts.copy("{");
+        let mut before = "";
         for (name, value) in &self.members {
             parts.copy(before);
             parts.copy(&serde_json::to_string(name).unwrap_or_default());
@@ -181,10 +178,7 @@ impl<'a> Object<'a> {
             before = ",";
             match value {
                 Value::New(line) => line.pieces().into_iter().for_each(|piece| parts.share(piece)),
-                Value::Read(raw) => match source.and_then(|source| source.share(raw)) {
-                    Some(text) => parts.share(text),
-                    None => parts.copy(raw.get()),
-                },
+                Value::Read(raw) => parts.add(raw.get(), lender),
             }
         }
         parts.copy("}");
@@ -243,6 +237,7 @@ pub(super) struct Key<'a>(#[serde(borrow)] pub(super) Cow<'a, str>);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::jsonrpc::line::LONG;
 
     #[test]
     fn what_is_not_changed_keeps_its_text_and_its_place() {

@@ -8,11 +8,7 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-use super::{
-    Line,
-    line::{LONG, Parts},
-    object::Key,
-};
+use super::{Line, line::Parts, object::Key};
 
 /// The members of an object, as they stand in the text that holds it. No two have one name.
 #[derive(Debug)]
@@ -119,24 +115,17 @@ impl<'a> Splice<'a> {
         let new: usize = self.changes.iter().map(|(_, with)| with.len()).sum();
         let gone: usize = self.changes.iter().map(|(place, _)| place.len()).sum();
         let length = (self.text.len() + new).saturating_sub(gone);
-        let lends = self.line.lends_to(length);
+        let lender = self.line.lender_to(length);
+        let kept = |place: Range<usize>| self.text.get(place).unwrap_or_default();
         let mut parts = Parts::of_length(length);
         let mut done = 0;
         for (place, with) in &self.changes {
-            self.keep(done..place.start, lends, &mut parts);
+            parts.add(kept(done..place.start), lender);
             parts.copy(with);
             done = place.end;
         }
-        self.keep(done..self.text.len(), lends, &mut parts);
-        parts.finish_after((lends && self.changes.len() == 1).then_some(self.line))
-    }
-
-    fn keep(&self, place: Range<usize>, lends: bool, parts: &mut Parts) {
-        match self.text.get(place.clone()) {
-            Some(kept) if kept.len() < LONG || !lends => parts.copy(kept),
-            Some(_) => parts.share(self.line.bytes().slice(place)),
-            None => {}
-        }
+        parts.add(kept(done..self.text.len()), lender);
+        parts.finish_after(lender.filter(|_| self.changes.len() == 1))
     }
 
     fn place(&self, part: &str) -> Range<usize> {
@@ -151,6 +140,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
+    use crate::jsonrpc::line::LONG;
 
     fn line(text: &str) -> Line {
         Line::new(text.to_owned().into())

@@ -4,10 +4,10 @@ use std::borrow::Cow;
 
 use serde_json::value::RawValue;
 
-use super::{CallKey, out::request_line};
+use super::CallKey;
 use crate::{
     era::{self, Meta, Refusal, Request},
-    jsonrpc::Object,
+    jsonrpc::{Message, Object},
     mcp::{self, LegacyRevision, meta},
 };
 
@@ -96,7 +96,7 @@ impl Client {
         let own = own.to_line();
         params.set("_meta", own);
         let named = era::named(method, &params);
-        let line = request_line(&id, method, params.to_line());
+        let line = Message::request(&id, method, params.to_line()).line;
         Ok(Request { id, method: method.into(), line, named, meta })
     }
 }

@@ -85,9 +85,7 @@ impl Out {
 
     /// As [`Self::tell`], in the machine's own words.
     pub(super) fn tell_own(&mut self, method: &str, params: &serde_json::Value) {
-        let line = jsonrpc::notification(method, params);
-        let kind = Kind::Notification { method: method.into(), about: None };
-        self.tell(Message { line, kind }, None);
+        self.tell(Message::notification(method, params, None), None);
     }
 
     /// Takes a question back that was asked for the client's request `about`.
@@ -95,30 +93,16 @@ impl Out {
         let mut params = Object::default();
         params.put("requestId", question);
         params.put("reason", &why);
-        let line = jsonrpc::notification(mcp::CANCELLED, &params);
-        let kind = Kind::Notification { method: mcp::CANCELLED.into(), about: Some(question.clone()) };
-        self.tell(Message { line, kind }, Some(about));
+        self.tell(Message::notification(mcp::CANCELLED, &params, Some(question.clone())), Some(about));
     }
 
     /// Asks the client something for its own request `about`; under which id.
     pub(super) fn ask(&mut self, method: &str, params: Line, about: &RequestId) -> RequestId {
         self.questions += 1;
         let id = RequestId::from(self.questions);
-        let line = request_line(&id, method, params);
-        let kind = Kind::Request { id: id.clone(), method: method.into(), progress_token: None };
-        self.tell(Message { line, kind }, Some(about));
+        self.tell(Message::request(&id, method, params), Some(about));
         id
     }
-}
-
-/// A request whose parameters keep their text.
-pub(super) fn request_line(id: &RequestId, method: &str, params: Line) -> Line {
-    let mut request = Object::default();
-    request.put("jsonrpc", &"2.0");
-    request.put("id", id);
-    request.put("method", &method);
-    request.set("params", params);
-    request.to_line()
 }
 
 pub(super) fn response(line: Line, id: &RequestId, is_error: bool) -> Message {

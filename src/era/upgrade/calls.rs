@@ -365,7 +365,7 @@ impl Upgrade {
             let mut params = Object::default();
             params.put("requestId", &number);
             params.put("reason", &why.message);
-            self.notify(mcp::CANCELLED, &params, Some(number.into()));
+            self.tell(Message::notification(mcp::CANCELLED, &params, Some(number.into())));
         }
         self.take_turns(now);
     }

@@ -33,7 +33,7 @@ pub(super) fn initialize(id: &RequestId, capabilities: &Capabilities, client: Op
         Some(client) => params.set("clientInfo", client.to_owned()),
         None => params.put("clientInfo", &own_info()),
     }
-    super::rewrite::request(id, mcp::INITIALIZE, params.to_line())
+    Message::request(id, mcp::INITIALIZE, params.to_line())
 }
 
 fn own_info() -> serde_json::Value {

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::{CallKey, Output, Own, Upgrade, handshake::Face, results, rewrite, too_many};
 use crate::{
     era::{Refusal, Request},
-    jsonrpc::{self, Kind, Message, Object, RequestId},
+    jsonrpc::{Message, Object, RequestId},
     mcp,
 };
 
@@ -201,9 +201,7 @@ impl Upgrade {
             let mut params = Object::default();
             rewrite::put_subscription(&mut params, &listen.id);
             params.put("notifications", &listen.wants.to_json());
-            let line = jsonrpc::notification(mcp::ACKNOWLEDGED, &params);
-            let kind = Kind::Notification { method: mcp::ACKNOWLEDGED.into(), about: None };
-            out.push((*key, Message { line, kind }));
+            out.push((*key, Message::notification(mcp::ACKNOWLEDGED, &params, None)));
             out.extend(listen.early.drain(..).map(|message| (*key, message)));
         }
         for (key, message) in out {

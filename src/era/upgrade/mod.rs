@@ -20,7 +20,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde::Serialize;
 use serde_json::{json, value::RawValue};
 
 use self::{
@@ -279,7 +278,7 @@ impl Upgrade {
         match face {
             Ok(face) => {
                 self.opening = Opening::Open(face);
-                self.notify(mcp::INITIALIZED, &json!({}), None);
+                self.tell(Message::notification(mcp::INITIALIZED, &json!({}), None));
                 for (key, request) in std::mem::take(&mut self.waiting) {
                     self.admit(key, request, now);
                 }
@@ -349,12 +348,6 @@ impl Upgrade {
 
     fn tell_all(&mut self, messages: Vec<Message>) {
         self.out.extend(messages.into_iter().map(Output::ToServer));
-    }
-
-    /// Tells the server something of the bridge's own.
-    fn notify(&mut self, method: &str, params: &impl Serialize, about: Option<RequestId>) {
-        let kind = Kind::Notification { method: method.into(), about };
-        self.tell(Message { line: jsonrpc::notification(method, params), kind });
     }
 
     /// Asks the server something of the bridge's own.

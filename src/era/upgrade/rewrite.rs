@@ -10,17 +10,6 @@ use crate::{
 const OF_THE_SENDER: [&str; 4] =
     [meta::PROTOCOL_VERSION, meta::CLIENT_INFO, meta::CLIENT_CAPABILITIES, meta::LOG_LEVEL];
 
-/// A request with parameters that are JSON already.
-pub(super) fn request(id: &RequestId, method: &str, params: Line) -> Message {
-    let mut out = Object::default();
-    out.put("jsonrpc", &"2.0");
-    out.put("id", id);
-    out.put("method", &method);
-    out.set("params", params);
-    let kind = Kind::Request { id: id.clone(), method: method.into(), progress_token: None };
-    Message { line: out.to_line(), kind }
-}
-
 /// A response whose `member` (`result` or `error`) is JSON already.
 fn response(id: &RequestId, member: &'static str, value: Line) -> Message {
     let mut out = Object::default();
